@@ -1,0 +1,52 @@
+"""What a call may read: any path for a local user, none or one folder's when the call came over the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor_mcp.errors import UsageError, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """`anywhere` for a local user; otherwise only files below `root`, and none at all without one."""
+
+    anywhere: bool = True
+    root: Path | None = None
+
+
+LOCAL = Access()
+_current: ContextVar[Access] = ContextVar("access", default=LOCAL)
+
+
+@contextmanager
+def limited(root: Path | None) -> Iterator[None]:
+    """Calls inside may read only below `root`; with None they may read no path."""
+    token = _current.set(Access(anywhere=False, root=root.resolve() if root else None))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def paths_allowed() -> bool:
+    """Whether this call may name any path."""
+    access = _current.get()
+    return access.anywhere or access.root is not None
+
+
+def readable(given: str) -> Path:
+    """The path a caller named, if this call may read it; raises `UsageError` otherwise. It need not exist."""
+    access = _current.get()
+    if access.anywhere:
+        return Path(given).expanduser()
+    if access.root is None:
+        raise UsageError("this server reads no paths; pass the file's content, or ask its operator for --root DIR")
+    path = (access.root / given).resolve()
+    if not path.is_relative_to(access.root):
+        raise UsageError(f"{shown(given)} lies outside the folder that this server may read")
+    return path

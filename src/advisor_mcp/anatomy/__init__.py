@@ -1,0 +1,1 @@
+"""A model's configuration -> Architecture -> the tensor inventory and the operation inventory."""

@@ -1,0 +1,224 @@
+"""What a tool is: one declaration from which server, CLI, documentation, snapshot and tests are derived."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from advisor_mcp.errors import Cancelled, UsageError, nearest, shown
+from advisor_mcp.results import Answer
+
+Toolset = Literal["sizing", "performance", "config", "knowledge", "persona"]
+
+CLIENT_INJECTED = frozenset({"wait_for_previous"})  # Gemini CLI adds it to every call and forwards it
+LONGEST_TEXT = 2_000_000
+BRIEF_BYTES = 2_400
+FULL_BYTES = 16_000
+
+
+class Progress(Protocol):
+    """Handed to tools that declare a parameter `progress`: long work reports, and stops when the caller withdrew."""
+
+    def check(self) -> None:
+        """Raise `Cancelled` when the caller no longer wants the answer."""
+
+    def report(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Say how far the work is; also checks for cancellation."""
+
+
+class Silent:
+    """Progress that nobody watches; `cancel()` makes the next check raise."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Ask the tool to stop at its next check."""
+        self.cancelled = True
+
+    def check(self) -> None:
+        """Raise `Cancelled` after `cancel()`."""
+        if self.cancelled:
+            raise Cancelled("the call was cancelled")
+
+    def report(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Check for cancellation; the figures go nowhere."""
+        self.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: the question in words, the arguments, and figures of the answer by dotted path."""
+
+    question: str
+    arguments: Mapping[str, Any]
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    needs: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """The declaration of one tool.
+
+    `function` is plain and typed: its parameters are the arguments, its docstring's first paragraph the description, its
+    return annotation (a subclass of `Answer`) the result. A parameter named `progress` is supplied, never an argument.
+    """
+
+    function: Callable[..., Answer]
+    title: str
+    toolset: Toolset
+    examples: tuple[Example, ...]
+    read_only: bool = True
+    idempotent: bool = True
+    open_world: bool = False
+    cli_name: str | None = None
+    positional: tuple[str, ...] = ()
+    brief_bytes: int = BRIEF_BYTES
+    full_bytes: int = FULL_BYTES
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def command(self) -> str:
+        """The CLI sub-command."""
+        return self.cli_name or self.name.replace("_", "-")
+
+    @property
+    def description(self) -> str:
+        """The first paragraph of the function's docstring, on one line."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """The arguments as a pydantic model that refuses unknown names."""
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            if name != "progress":
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[name] = (hints[name], default)
+        return create_model(f"{self.name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+
+    @cached_property
+    def result(self) -> type[Answer]:
+        """The result model."""
+        found = typing.get_type_hints(self.function)["return"]
+        if not (isinstance(found, type) and issubclass(found, Answer)):
+            raise TypeError(f"{self.name} must return a subclass of advisor_mcp.results.Answer")
+        return found
+
+    @cached_property
+    def takes_progress(self) -> bool:
+        """Whether the function has a parameter `progress`."""
+        return "progress" in inspect.signature(self.function).parameters
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of the arguments, without the titles that cost tokens and say nothing."""
+        return dict(_slim(self.arguments.model_json_schema()))
+
+    @property
+    def output_schema(self) -> dict[str, Any]:
+        """JSON Schema of the structured answer."""
+        return dict(_slim(self.result.model_json_schema(mode="serialization")))
+
+    def validate(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as the function takes them; raises `UsageError` naming every argument that cannot be used."""
+        arguments = {k: v for k, v in given.items() if k not in CLIENT_INJECTED}
+        known = self.arguments.model_fields
+        if unknown := [name for name in arguments if name not in known]:
+            raise UsageError(_unknown(self.name, unknown, known))
+        for name, value in arguments.items():
+            if isinstance(value, str) and len(value) > LONGEST_TEXT:
+                raise UsageError(
+                    f"{name} has {len(value):,} characters; at most {LONGEST_TEXT:,} are read, so pass a path instead"
+                )
+        try:
+            model = self.arguments.model_validate(arguments)
+        except ValidationError as error:
+            raise UsageError(
+                f"{self.name}: " + "; ".join(_sentence(dict(e)) for e in error.errors(include_url=False))
+            ) from None
+        return {name: getattr(model, name) for name in known}
+
+    def call(self, given: Mapping[str, Any], progress: Progress | None = None) -> Answer:
+        """Validate, run, and return the answer; `progress` is passed on where the function takes one."""
+        arguments = self.validate(given)
+        if self.takes_progress:
+            arguments["progress"] = progress or Silent()
+        return self.function(**arguments)
+
+    def limit(self, given: Mapping[str, Any]) -> int:
+        """Bytes a channel of the answer to these arguments may have."""
+        return self.full_bytes if given.get("detail") == "full" else self.brief_bytes
+
+
+def _unknown(tool: str, unknown: list[str], known: Mapping[str, FieldInfo]) -> str:
+    named = "; ".join(f"unknown argument {shown(name)}{nearest(name, known)}" for name in unknown[:5])
+    return f"{tool}: {named} (it takes {', '.join(known) or 'no arguments'})"
+
+
+_SENTENCES = {
+    "missing": "{name} is required",
+    "greater_than": "{name} must be above {gt}, not {value}",
+    "greater_than_equal": "{name} must be at least {ge}, not {value}",
+    "less_than": "{name} must be below {lt}, not {value}",
+    "less_than_equal": "{name} must be at most {le}, not {value}",
+    "literal_error": "{name} must be one of {expected}, not {value}",
+    "int_type": "{name} must be a whole number, not {value}",
+    "int_parsing": "{name} must be a whole number, not {value}",
+    "int_parsing_size": "{name} has too many digits",
+    "int_from_float": "{name} must be a whole number, not {value}",
+    "float_type": "{name} must be a number, not {value}",
+    "float_parsing": "{name} must be a number, not {value}",
+    "finite_number": "{name} must be a finite number, not {value}",
+    "bool_type": "{name} must be true or false, not {value}",
+    "bool_parsing": "{name} must be true or false, not {value}",
+    "string_type": "{name} must be text, not {value}",
+    "string_too_short": "{name} must not be empty",
+    "string_too_long": "{name} may have at most {max_length} characters",
+    "list_type": "{name} must be a list, not {value}",
+    "dict_type": "{name} must be an object, not {value}",
+}
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    # a union reports one error per member under the argument's own name: the place in the value is enough
+    name = (
+        ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
+        or "arguments"
+    )
+    values = {"name": name, "value": shown(error.get("input")), **error.get("ctx", {})}
+    template = _SENTENCES.get(error["type"])
+    if template:
+        return template.format(**values)
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{name}: {message[0].lower()}{message[1:]}"
+
+
+def _slim(schema: Any) -> Any:
+    """The schema without what costs tokens and says nothing: titles, and null beside a type where null is the default."""
+    if isinstance(schema, list):
+        return [_slim(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    slim = {
+        key: {name: _slim(part) for name, part in value.items()} if key in ("properties", "$defs") else _slim(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str))
+    }
+    if slim.get("default", ...) is None and "anyOf" in slim:
+        del slim["default"]
+        kept = [part for part in slim["anyOf"] if part != {"type": "null"}]
+        slim = {k: v for k, v in slim.items() if k != "anyOf"} | (kept[0] if len(kept) == 1 else {"anyOf": kept})
+    return slim

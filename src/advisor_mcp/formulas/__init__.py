@@ -1,0 +1,1 @@
+"""Lower, place and fold: small pure functions over the inventories."""

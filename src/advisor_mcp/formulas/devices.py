@@ -1,0 +1,54 @@
+"""An accelerator as the formulas need it, read from the knowledge base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from advisor_mcp import knowledge
+from advisor_mcp.errors import CannotAnswer, UsageError, nearest, shown
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator: its memory in bytes, dense TFLOP/s per dtype, and where that comes from."""
+
+    id: str
+    name: str
+    memory_bytes: int
+    dense_tflops: dict[str, float]
+    sources: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    def peak(self, dtype: str) -> float:
+        """Dense TFLOP/s for products of that dtype; raises `CannotAnswer` where no figure is known."""
+        if dtype not in self.dense_tflops:
+            known = ", ".join(self.dense_tflops)
+            raise CannotAnswer(
+                f"no dense {dtype} rate is known for {self.id} (known: {known})",
+                needs=[f"dense {dtype} TFLOP/s of {self.id}"],
+            )
+        return self.dense_tflops[dtype]
+
+
+@lru_cache(maxsize=256)
+def read_device(gpu: str) -> Device:
+    """The device of that id, name or alias; raises `UsageError` with the nearest name for one that is not known."""
+    fact = knowledge.find("gpu", gpu)
+    if fact is None:
+        raise UsageError(
+            f"unknown GPU {shown(gpu)}{nearest(gpu, knowledge.names('gpu'))} (all are listed by search_knowledge with kinds=['gpu'])"
+        )
+    notes = [] if fact["id"] == gpu else [f"{shown(gpu)} is read as {fact['id']} ({fact['name']})"]
+    memory = fact.get("memory_bytes")
+    if memory is None:
+        memory = int(fact["memory_gb"] * 1e9)
+        notes.append(
+            f"the driver's figure for {fact['id']} is not known; its marketed {fact['memory_gb']} GB is taken as 10^9 bytes each"
+        )
+    return Device(fact["id"], fact["name"], int(memory), _rates(fact), tuple(fact.get("sources", ())[:1]), tuple(notes))
+
+
+def _rates(fact: dict[str, Any]) -> dict[str, float]:
+    return {name: float(rate) for name, rate in fact.get("dense_tflops", {}).items()}

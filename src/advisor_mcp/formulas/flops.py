@@ -1,0 +1,111 @@
+"""FLOPs: folds over the operation inventory, and the conventions by which people state them.
+
+Counted are matrix products, attention scores and weighted sums: 2 FLOPs per multiply-add. Norms, activations, softmax,
+rotary embeddings and lookups are not, as in torch.utils.flop_counter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from advisor_mcp.anatomy.inventory import Architecture, Sizes, total
+from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.formulas.parameters import parameters
+
+BACKWARD = 2  # a product's backward pass is two products of the same size: one per operand
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardFlops:
+    """Forward FLOPs of one sequence: all, those of attention scores and sums, and those inside the layers."""
+
+    total: float
+    attention: float
+    layers: float
+
+
+def forward(architecture: Architecture, sizes: Sizes) -> ForwardFlops:
+    """Sum the operations of a forward pass over the sequences that `sizes` describes; towers are left out."""
+    everything = attention = layers = 0
+    for block in architecture.blocks:
+        if block.tower is not None:
+            continue
+        for op in block.ops:
+            cost = block.repeat * total(op.flops, sizes)
+            everything += cost
+            attention += cost if op.kind == "attention" else 0
+            layers += cost if block.name not in ("embedding", "head") else 0
+    return ForwardFlops(everything, attention, layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """FLOPs per trained token (forward and backward) by one convention, and what full or selective recomputation adds.
+
+    `recomputed` are the forward FLOPs that full recomputation runs again, `selective` those of the attention core.
+    """
+
+    id: str
+    flops_per_token: float
+    recomputed: float
+    selective: float
+    used_by: str
+
+
+def conventions(architecture: Architecture, sequence_length: int) -> list[Convention]:
+    """The five conventions in use, for a sequence of that length.
+
+    `matmul_causal` and `matmul_full` come from the operation inventory, with and without the causal mask; the others are
+    the closed formulas 6N + 12LHQT (arXiv:2204.02311, appendix B) and 6N with total or active parameters.
+    """
+    counted = parameters(architecture)
+    found = []
+    for causal, used_by in (
+        (True, "calculators that count the causal mask; the lowest FLOPs, so the lowest MFU"),
+        (False, "Megatron-LM and torchtitan up to small terms: attention counted as if not causal"),
+    ):
+        run = forward(architecture, architecture.workload(sequence_length, causal=causal))
+        per_token = (1 + BACKWARD) * run.total / sequence_length
+        name = "matmul_causal" if causal else "matmul_full"
+        found.append(
+            Convention(name, per_token, run.layers / sequence_length, run.attention / sequence_length, used_by)
+        )
+    attention = _palm_attention(architecture, sequence_length)
+    palm = 6 * counted.active + attention
+    found.append(
+        Convention(
+            "palm", palm, palm / 3, attention / 3, "PaLM, llm-foundry, nanoGPT: 6N + 12LHQT, N active parameters"
+        )
+    )
+    for name, n, used_by in (
+        ("six_n_total", counted.total, "the rule of thumb 6N; misleading for mixtures of experts"),
+        ("six_n_active", counted.active, "the rule of thumb 6N on active parameters; no attention term"),
+    ):
+        found.append(Convention(name, 6 * n, 2 * n, 0, used_by))
+    return found
+
+
+def _palm_attention(architecture: Architecture, sequence_length: int) -> float:
+    """12 L H Q T: every layer's heads times head size times the whole sequence, windows ignored as the formula has it."""
+    sizes = architecture.workload(sequence_length, causal=False)
+    found = 0.0
+    for block in architecture.blocks:
+        for op in block.ops:
+            if op.kind == "attention" and block.tower is None:
+                per_pair = total(
+                    tuple((c, tuple(a for a in axes if not str(a).startswith("pairs"))) for c, axes in op.flops), sizes
+                )
+                found += block.repeat * per_pair * sequence_length
+    return 3 * found
+
+
+def hardware_share(architecture: Architecture, convention: Convention, recompute: str | int) -> float:
+    """HFU / MFU of a convention: 1 + recomputed forward FLOPs / FLOPs per token."""
+    if recompute == "none":
+        return 1.0
+    if recompute == "selective":
+        return 1 + convention.selective / convention.flops_per_token
+    share = 1.0 if recompute == "full" else int(recompute) / architecture.layers
+    if share > 1:
+        raise CannotAnswer(f"recompute {recompute} names more blocks than the model's {architecture.layers} layers")
+    return 1 + share * convention.recomputed / convention.flops_per_token

@@ -1,0 +1,100 @@
+"""search_knowledge: cited entries on models, accelerators, techniques and their sources."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from advisor_mcp import arguments, knowledge
+from advisor_mcp.declaration import Example, Tool
+from advisor_mcp.results import Answer, Row
+
+Kind = Literal["model", "gpu", "technique", "source", "evidence"]
+PREFIX = {"model": "models", "gpu": "gpus", "technique": "techniques", "source": "sources"}
+
+
+class HitRow(Row):
+    kind: str
+    id: str
+    name: str
+    text: str = Field(description="Where the words were found; the whole entry's text with detail=full")
+    confidence: str | None = Field(
+        default=None, description="opened: its source was read; secondary; recalled: nobody opened it"
+    )
+    cites: list[str] = Field(default_factory=list, description="Source ids")
+
+
+class SearchAnswer(Answer):
+    query: str
+    total: int = Field(description="Entries that match")
+    hits: list[HitRow]
+    next_offset: int | None = Field(default=None, description="Pass as offset for the next page")
+
+
+def search_knowledge(
+    query: Annotated[str, Field(min_length=1, max_length=500, description="Words to look for, or an id")],
+    kinds: Annotated[list[Kind] | None, Field(description="Only entries of these kinds")] = None,
+    limit: Annotated[arguments.Count, Field(le=50, description="Entries a page")] = 5,
+    offset: Annotated[int, Field(ge=0, le=1_000_000, description="Entries to skip")] = 0,
+    detail: arguments.Detail = "brief",
+) -> SearchAnswer:
+    """Search the knowledge base: techniques, models, accelerators, papers. Every entry names its sources and how sure it is."""
+    hits, total = knowledge.search(query, tuple(kinds or ()), limit, offset)
+    rows = [_row(hit, detail == "full") for hit in hits]
+    shown = f"{offset + 1} to {offset + len(rows)} of {total}" if rows else "none"
+    more = offset + len(rows) if offset + len(rows) < total else None
+    return SearchAnswer(
+        summary=f"{shown} entries for {query!r}"
+        + (": " + "; ".join(row.name for row in rows[:5]) if rows else "")
+        + ".",
+        query=query,
+        total=total,
+        hits=rows,
+        next_offset=more,
+        warnings=[]
+        if rows
+        else ["nothing is recorded under these words: say so rather than answer from memory, or try other words"],
+        sources=list(dict.fromkeys(source for row in rows for source in row.cites)) if detail == "full" else [],
+    )
+
+
+def _row(hit: knowledge.Hit, full: bool) -> HitRow:
+    data = hit.data
+    text = _text(data) if full else hit.snippet
+    cites = [hit.id] if hit.kind == "source" else [str(source) for source in data.get("sources", [])]
+    confidence = data.get("confidence")
+    if hit.kind == "source":
+        confidence = "opened" if data.get("opened") else "recalled"
+    return HitRow(
+        kind=hit.kind, id=hit.id, name=hit.name, text=" ".join(text.split()), confidence=confidence, cites=cites
+    )
+
+
+def _text(data: dict[str, Any]) -> str:
+    skipped = ("id", "name", "aliases", "sources", "confidence")
+    return "; ".join(f"{name}: {_value(value)}" for name, value in data.items() if name not in skipped)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
+    return ", ".join(_value(v) for v in value) if isinstance(value, list) else str(value)
+
+
+TOOL = Tool(
+    function=search_knowledge,
+    title="Search the knowledge base",
+    toolset="knowledge",
+    positional=("query",),
+    examples=(
+        Example(
+            "What is multi-head latent attention?",
+            {"query": "multi-head latent attention", "kinds": ["technique"], "limit": 3},
+        ),
+        Example(
+            "How much memory and bandwidth has an H200?",
+            {"query": "h200-sxm", "kinds": ["gpu"], "limit": 1, "detail": "full"},
+        ),
+    ),
+)
