@@ -15,7 +15,7 @@ from advisor_mcp.formulas.utilisation import Utilisation, utilisation
 from advisor_mcp.results import Answer, Derivation, Row
 from advisor_mcp.tracing.training_logs import Throughput, read_throughput
 
-Speed = Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)]
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LARGEST_LOG_BYTES = 64_000_000
 
 
@@ -46,12 +46,12 @@ def calculate_mfu(
     gpu: arguments.Gpu,
     sequence_length: arguments.SequenceLength,
     gpu_count: arguments.GpuCount = 1,
-    tokens_per_s: Annotated[Speed | None, Field(description="Measured: tokens per second over all GPUs")] = None,
-    tokens_per_s_per_gpu: Annotated[Speed | None, Field(description="Measured: tokens per second and GPU")] = None,
+    tokens_per_s: Annotated[Speed | None, Field(description="Measured, over all GPUs")] = None,
+    tokens_per_s_per_gpu: Annotated[Speed | None, Field(description="Measured, per GPU")] = None,
     step_time_s: Annotated[
-        Speed | None, Field(description="Measured: seconds per optimizer step; needs global_batch_size")
+        Speed | None, Field(description="Measured; needs global_batch_size")
     ] = None,
-    log: Annotated[str | None, Field(description="Measured: a training log's text or path")] = None,
+    log: Annotated[str | None, Field(description="A training log's text or path, instead")] = None,
     global_batch_size: Annotated[arguments.Count | None, Field(description="Sequences per optimizer step")] = None,
     recompute: arguments.Recompute = "none",
     dtype: arguments.Dtype = "bf16",

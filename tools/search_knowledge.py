@@ -40,8 +40,8 @@ def search_knowledge(
     detail: arguments.Detail = "brief",
 ) -> SearchAnswer:
     """Search the knowledge base: techniques, models, accelerators, papers. Every entry names its sources and how sure it is."""
-    hits, total = knowledge.search(query, tuple(kinds or ()), limit, offset)
-    rows = [_row(hit, detail == "full") for hit in hits]
+    page = knowledge.search(query, tuple(kinds or ()), limit, offset)
+    total, rows = page.total, [_row(hit, detail == "full") for hit in page.hits]
     shown = f"{offset + 1} to {offset + len(rows)} of {total}" if rows else "none"
     more = offset + len(rows) if offset + len(rows) < total else None
     return SearchAnswer(
@@ -52,11 +52,15 @@ def search_knowledge(
         total=total,
         hits=rows,
         next_offset=more,
-        warnings=[]
-        if rows
-        else ["nothing is recorded under these words: say so rather than answer from memory, or try other words"],
+        warnings=_doubts(page),
         sources=list(dict.fromkeys(source for row in rows for source in row.cites)) if detail == "full" else [],
     )
+
+
+def _doubts(page: knowledge.Page) -> list[str]:
+    if not page.hits:
+        return ["nothing is recorded under these words: say so rather than answer from memory, or try other words"]
+    return ["no entry has all of these words; these have some of them"] if page.partial else []
 
 
 def _row(hit: knowledge.Hit, full: bool) -> HitRow:

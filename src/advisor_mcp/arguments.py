@@ -14,6 +14,8 @@ LARGEST = 2**40  # above any length, count or size in use; keeps products exact 
 def _whole(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"must be a whole number, not {shown(value)}")
+    if isinstance(value, int) and value > LARGEST:
+        raise ValueError(f"must be at most {LARGEST:,}, not {shown(value)}")
     return value
 
 
@@ -25,6 +27,15 @@ def _model(value: Any) -> Any:
     return value
 
 
+def _recompute(value: Any) -> Any:
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000
+    if not whole and value not in ("none", "selective", "full"):
+        raise ValueError(f"must be none, selective, full or a number of blocks, not {shown(value)}")
+    return value
+
+
 Detail = Annotated[Literal["brief", "full"], Field(description="full adds inventories and derivations")]
 Model = Annotated[
     str | dict[str, Any],
@@ -32,14 +43,14 @@ Model = Annotated[
     Field(description="Known name, path to a config.json or checkpoint folder, or a config.json object"),
 ]
 Gpu = Annotated[str, Field(min_length=1, description="Accelerator, e.g. h100-sxm, a100-sxm-80gb, mi300x")]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST)]
-GpuCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000, description="GPUs in all")]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+GpuCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, description="GPUs in all")]
 SequenceLength = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1, le=LARGEST, description="Tokens per sequence, prompt and answer together")
+    int, BeforeValidator(_whole), Field(ge=1, description="Tokens per sequence, prompt and answer together")
 ]
-Concurrency = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST, description="Sequences held at once")]
+Concurrency = Annotated[int, BeforeValidator(_whole), Field(ge=1, description="Sequences held at once")]
 TensorParallel = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1, le=1_000_000, description="Ranks each layer is split over")
+    int, BeforeValidator(_whole), Field(ge=1, description="Ranks each layer is split over")
 ]
 Dtype = Annotated[Literal["fp32", "bf16", "fp16", "fp8"], Field(description="Number format")]
 KvDtype = Annotated[
@@ -51,6 +62,7 @@ Quantization = Annotated[
     Field(description="Weight format"),
 ]
 Recompute = Annotated[
-    Literal["none", "selective", "full"] | Annotated[int, BeforeValidator(_whole), Field(ge=0, le=100_000)],
+    Literal["none", "selective", "full"] | int,
+    BeforeValidator(_recompute),
     Field(description="Activations computed again in the backward pass; a number means that many blocks"),
 ]

@@ -233,6 +233,7 @@ def snapshot(root: Path) -> dict[str, Any]:
 
 def _describe(kind: str, path: Path) -> dict[str, Any]:
     if kind == "tool":
+        sys.modules.pop(f"advisor_mcp.tools.{path.stem}", None)  # the file may have changed since it was imported
         return describe_tool(_load(path))
     from advisor_mcp.personas.loading import load_persona
 

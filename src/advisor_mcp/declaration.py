@@ -203,7 +203,8 @@ def _sentence(error: dict[str, Any]) -> str:
     if template:
         return template.format(**values)
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{name}: {message[0].lower()}{message[1:]}"
+    joint = " " if message.startswith("must ") else ": "
+    return f"{name}{joint}{message[0].lower()}{message[1:]}"
 
 
 def _slim(schema: Any) -> Any:

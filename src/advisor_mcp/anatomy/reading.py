@@ -74,11 +74,11 @@ def _from_path(text: str) -> Model:
         if path.is_file():
             return _from_file(path, text)
     except OSError as error:
-        raise UsageError(f"{shown(text)} cannot be read: {error.strerror or 'the path is not usable'}") from None
+        raise UsageError(f"{shown(text, 300)} cannot be read: {error.strerror or 'the path is not usable'}") from None
     except ValueError:
-        raise UsageError(f"{shown(text)} is not a usable path") from None
+        raise UsageError(f"{shown(text, 300)} is not a usable path") from None
     if looks_like_path:
-        raise UsageError(f"there is no file or folder {shown(text)}; give a config.json, its folder, or a known name")
+        raise UsageError(f"there is no file or folder {shown(text, 300)}; give a config.json, its folder, or a known name")
     raise unknown_model(text)
 
 
@@ -93,20 +93,20 @@ def unknown_model(name: str) -> UsageError:
 def _from_file(path: Path, given: str) -> Model:
     if path.suffix in (".safetensors", ".gguf", ".bin", ".pt"):
         raise CannotAnswer(
-            f"{shown(given)} is a weight file, which does not say how its tensors are used",
+            f"{shown(given, 300)} is a weight file, which does not say how its tensors are used",
             needs=["the config.json beside it"],
         )
     if not path.is_file():
-        raise CannotAnswer(f"there is no config.json in {shown(given)}", needs=["the model's config.json"])
+        raise CannotAnswer(f"there is no config.json in {shown(given, 300)}", needs=["the model's config.json"])
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
         raise UsageError(
-            f"{shown(given)} has {path.stat().st_size:,} bytes; a config.json has at most {LARGEST_CONFIG_BYTES:,}"
+            f"{shown(given, 300)} has {path.stat().st_size:,} bytes; a config.json has at most {LARGEST_CONFIG_BYTES:,}"
         )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{shown(given)} is not UTF-8 text; give a model's config.json") from None
-    config = _parse(text, shown(given))
+        raise UsageError(f"{shown(given, 300)} is not UTF-8 text; give a model's config.json") from None
+    config = _parse(text, shown(given, 300))
     name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
     return Model(_label(config, name), architecture_of(config))
 

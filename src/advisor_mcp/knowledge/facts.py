@@ -20,7 +20,7 @@ KINDS = {
     "clusters": "cluster",
 }
 BUILT_IN = Path(__file__).parent / "facts"
-FORMAT = 1  # raise it when the store's tables change
+FORMAT = 2  # raise it when the store's tables change
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ def _fact(kind: str, data: dict[str, Any]) -> Fact:
         raise ValueError(f"an entry has no {' and no '.join(missing)}")
     if kind == "model" and not isinstance(data.get("config"), dict):
         raise ValueError(f"{data['id']!r} has no config")
+    if kind == "model":  # TOML has no null, and an absent field may have another default than a null one
+        data["config"] |= dict.fromkeys(data.get("null_fields", []))
     aliases = tuple(str(alias) for alias in data.get("aliases", []))
     if isinstance(data.get("hub_id"), str):
         aliases += (data["hub_id"],)
@@ -113,6 +115,12 @@ def _words(data: Any) -> str:
     if isinstance(data, list):
         return " ".join(_words(v) for v in data[:50])
     return str(data)
+
+
+def spellings(fact: Fact) -> str:
+    """Everything an entry may be searched by: its id, other names, and joined words taken apart (PagedAttention)."""
+    names = (fact.id, fact.name, *fact.aliases)
+    return " ".join([*names[:1], *names[2:], *(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names)])
 
 
 def key(name: str) -> str:

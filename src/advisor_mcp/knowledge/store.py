@@ -28,6 +28,15 @@ class Hit:
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of hits out of `total`; `partial` where no entry has all the words and these have some."""
+
+    hits: tuple[Hit, ...] = ()
+    total: int = 0
+    partial: bool = False
+
+
 class Store:
     """A read-only store; safe to use from several threads."""
 
@@ -57,18 +66,14 @@ class Store:
         """Fact files that could not be read, with the reason."""
         return [(row[0], row[1]) for row in self.rows("select path, message from problems")]
 
-    def search(
-        self, query: str, kinds: tuple[str, ...] = (), limit: int = 10, offset: int = 0
-    ) -> tuple[list[Hit], int]:
-        """Full-text search: entries with all words first, else with any; returns a page of hits and how many there are."""
-        words = re.findall(r"\w+", query.lower())[:32]
-        for joint in (" ", " OR "):
-            hits, total = (
-                self._match(joint.join(f'"{word}"' for word in words), kinds, limit, offset) if words else ([], 0)
-            )
+    def search(self, query: str, kinds: tuple[str, ...] = (), limit: int = 10, offset: int = 0) -> Page:
+        """Full-text search: entries with all the words; where there are none, entries with any of them."""
+        words = [f'"{word}"' for word in re.findall(r"\w+", query.lower())[:32]]
+        for joint in (" ", " OR ") if words else ():
+            hits, total = self._match(joint.join(words), kinds, limit, offset)
             if total:
-                return hits, total
-        return [], 0
+                return Page(tuple(hits), total, partial=joint == " OR ")
+        return Page()
 
     def _match(self, match: str, kinds: tuple[str, ...], limit: int, offset: int) -> tuple[list[Hit], int]:
         only = f" and kind in ({','.join('?' * len(kinds))})" if kinds else ""
@@ -134,7 +139,7 @@ def _build(files: list[tuple[str, Path]], connection: sqlite3.Connection) -> sql
                 "kind": f.kind,
                 "id": f.id,
                 "name": f.name,
-                "aliases": " ".join(f.aliases),
+                "aliases": facts.spellings(f),
                 "text": f.text,
                 "data": json.dumps(f.data, default=str),
             }
@@ -168,6 +173,6 @@ def names(kind: str) -> list[str]:
     return open_store().names(kind)
 
 
-def search(query: str, kinds: tuple[str, ...] = (), limit: int = 10, offset: int = 0) -> tuple[list[Hit], int]:
+def search(query: str, kinds: tuple[str, ...] = (), limit: int = 10, offset: int = 0) -> Page:
     """Search all entries; see `Store.search`."""
     return open_store().search(query, kinds, limit, offset)

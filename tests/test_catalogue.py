@@ -1,0 +1,132 @@
+"""The catalogue: what is found, what clashes, what is broken, and what a call gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from advisor_mcp import catalogue, content
+from advisor_mcp.errors import CannotAnswer, InternalError, UsageError
+
+TOOL = '''
+from __future__ import annotations
+from typing import Annotated
+from pydantic import Field
+from advisor_mcp.declaration import Example, Tool
+from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.results import Answer
+
+class Doubled(Answer):
+    doubled: int
+
+def NAME(value: Annotated[int, Field(description="A number")]) -> Doubled:
+    """Double a number."""
+    if value == 13:
+        raise CannotAnswer("thirteen is not doubled here", needs=["another number"])
+    if value == 99:
+        raise RuntimeError("secret /etc/passwd")
+    return Doubled(summary=f"{2 * value}", doubled=2 * value)
+
+TOOL = Tool(function=NAME, title="Double", toolset="sizing", examples=(Example("Twice 2?", {"value": 2}, {"doubled": 4}),))
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path, content_folders: None) -> Path:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "personas").mkdir()
+    (tmp_path / "tools" / "double_it.py").write_text(TOOL.replace("NAME", "double_it"), encoding="utf-8")
+    return tmp_path
+
+
+def test_a_users_tool_is_served_beside_the_built_in_ones(folder: Path) -> None:
+    found = catalogue.build([folder])
+    assert set(found.tools) - set(catalogue.build().tools) == {"double_it"}
+    assert found.call("double_it", {"value": 4}).data()["doubled"] == 8
+    assert found.problems == ()
+
+
+def test_a_users_persona_is_served_beside_the_built_in_ones(folder: Path) -> None:
+    source = content.built_in() / "personas" / "optima.md"
+    text = source.read_text(encoding="utf-8").replace("name: optima\n", "name: house-expert\n", 1)
+    (folder / "personas" / "house-expert.md").write_text(text, encoding="utf-8")
+    found = catalogue.build([folder])
+    assert "house-expert" in found.personas
+    assert found.persona("house-expert").name == "house-expert"
+
+
+def test_a_name_that_is_taken_is_reported_and_the_built_in_one_stays(folder: Path) -> None:
+    (folder / "tools" / "describe_model.py").write_text(TOOL.replace("NAME", "describe_model"), encoding="utf-8")
+    found = catalogue.build([folder])
+    assert found.tools["describe_model"].title == "Describe a model"
+    assert [(p.path.name, p.message) for p in found.problems] == [
+        ("describe_model.py", "the tool 'describe_model' is already served from tools/; rename the file")
+    ]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("broken", "def broken(:\n", "it failed to load: SyntaxError: invalid syntax (broken.py, line 1)"),
+    ("empty", "", "empty.py declares no tool: it needs a module-level TOOL = Tool(...)"),
+    ("other", TOOL.replace("NAME", "another"), "other.py declares 'another': name the function as the file"),
+    ("exits", "raise ValueError('no')", "it failed to load: ValueError: no"),
+])  # fmt: skip
+def test_a_broken_file_is_listed_with_its_error_and_the_rest_is_served(folder: Path, name: str, text: str, message: str) -> None:
+    (folder / "tools" / f"{name}.py").write_text(text, encoding="utf-8")
+    found = catalogue.build([folder])
+    assert [(p.path.name, p.message) for p in found.problems] == [(f"{name}.py", message)]
+    assert "double_it" in found.tools
+    assert "describe_model" in found.tools
+
+
+def test_a_changed_file_is_read_again(folder: Path) -> None:
+    catalogue.build([folder])
+    (folder / "tools" / "double_it.py").write_text(TOOL.replace("NAME", "double_it").replace("Double a number.", "Twice as much."), encoding="utf-8")
+    assert catalogue.build([folder]).tools["double_it"].description == "Twice as much."
+
+
+def test_an_index_that_is_damaged_is_made_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISOR_MCP_CACHE", str(tmp_path / "cache"))
+    catalogue.build([folder])
+    index = tmp_path / "cache" / "content-index.json"
+    assert json.loads(index.read_text(encoding="utf-8"))
+    index.write_text("{", encoding="utf-8")
+    assert "double_it" in catalogue.build([folder]).tools
+
+
+def test_a_folder_that_is_not_there_is_a_problem_and_not_an_end(tmp_path: Path, content_folders: None) -> None:
+    found = catalogue.build([tmp_path / "nowhere"])
+    assert [p.message for p in found.problems] == ["the content folder does not exist"]
+    assert found.tools
+
+
+def test_errors_of_a_tool_reach_the_caller_as_sentences_and_faults_without_their_text(folder: Path) -> None:
+    found = catalogue.build([folder])
+    with pytest.raises(CannotAnswer, match="thirteen is not doubled here"):
+        found.call("double_it", {"value": 13})
+    with pytest.raises(InternalError) as caught:
+        found.call("double_it", {"value": 99})
+    assert "secret" not in caught.value.message
+    with pytest.raises(UsageError, match="unknown tool 'doubleit'; did you mean 'double_it'"):
+        found.call("doubleit", {})
+
+
+def test_arguments_that_are_nested_without_end_or_too_many_are_refused(folder: Path) -> None:
+    found = catalogue.build([folder])
+    deep: dict[str, object] = {}
+    for _ in range(500):
+        deep = {"a": deep}
+    with pytest.raises(UsageError, match="nested too deeply"):
+        found.call("describe_model", {"model": deep})
+    with pytest.raises(UsageError, match="the arguments have over"):
+        found.call("describe_model", {"model": {"a": ["x" * 1_000_000] * 9}})
+
+
+def test_toolsets_and_tools_narrow_what_is_served() -> None:
+    found = catalogue.build()
+    assert {entry.toolset for entry in found.select(toolsets=["sizing"]).tools.values()} == {"sizing"}
+    assert set(found.select(tools=["consult"]).tools) == {"consult"}
+    assert found.select() is found
+    with pytest.raises(UsageError, match="unknown toolset 'sizin'; did you mean 'sizing'"):
+        found.select(toolsets=["sizin"])

@@ -1,0 +1,47 @@
+"""Inspect GPUs: what they are, what they are doing, and what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from advisor_mcp.arguments import Detail
+from advisor_mcp.declaration import BRIEF_BYTES, Example, Tool
+from advisor_mcp.gpus import open_devices
+from advisor_mcp.gpus.recorded import named_by_environment
+from advisor_mcp.gpus.report import InspectedGpus, inspect
+from advisor_mcp.knowledge import find
+
+Index = Annotated[int, Field(ge=0, le=4096)]
+Indices = Annotated[
+    list[Index] | None, Field(min_length=1, description="Indices as nvidia-smi prints them; all when left out")
+]
+
+
+def inspect_gpus(
+    indices: Indices = None,
+    detail: Annotated[Detail, Field(description="full adds all processes, clocks and error counters")] = "brief",
+) -> InspectedGpus:
+    """What the NVIDIA GPUs of this machine are, what they are doing and what is wrong with them: memory, utilisation,
+    clocks, power, heat, throttling, PCIe, ECC, MIG and processes. Reads only; a machine without a GPU is an answer.
+    """
+    with open_devices(named_by_environment()) as source:
+        return inspect(source, _known_id, indices, detail, BRIEF_BYTES)
+
+
+def _known_id(name: str) -> str | None:
+    entry = find("gpu", name) or find("gpu", name.removeprefix("NVIDIA "))
+    return entry["id"] if entry else None
+
+
+TOOL = Tool(
+    function=inspect_gpus,
+    title="Inspect GPUs",
+    toolset="performance",
+    idempotent=True,
+    examples=(
+        Example("What GPUs are here, and is anything wrong with them?", {}),
+        Example("Who holds memory on GPU 0?", {"indices": [0], "detail": "full"}, needs="an NVIDIA GPU"),
+    ),
+)
