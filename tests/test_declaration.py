@@ -67,7 +67,13 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(given: dict[str, Any], s
 
 
 def test_no_message_names_a_library_or_its_pages() -> None:
-    for given in ({}, {"first": []}, {"first": 1, "dtype": {}}, {"first": 1, "model": []}, {"first": float("nan"), "count": "x"}):
+    for given in (
+        {},
+        {"first": []},
+        {"first": 1, "dtype": {}},
+        {"first": 1, "model": []},
+        {"first": float("nan"), "count": "x"},
+    ):
         said = refused(given) if given else refused({})
         assert "pydantic" not in said
         assert "http" not in said

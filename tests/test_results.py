@@ -32,12 +32,24 @@ def test_text_says_everything_the_data_say() -> None:
 
 def test_absent_values_are_left_out_and_empty_lists_are_not_printed() -> None:
     answer = Sized(summary="Short.", weights_gib=2)
-    assert answer.data() == {"summary": "Short.", "assumptions": [], "warnings": [], "sources": [], "weights_gib": 2.0, "parts": []}
+    assert answer.data() == {
+        "summary": "Short.",
+        "assumptions": [],
+        "warnings": [],
+        "sources": [],
+        "weights_gib": 2.0,
+        "parts": [],
+    }
     assert "assumptions" not in answer.text()
 
 
 def test_an_answer_over_its_budget_loses_the_end_of_its_longest_list_and_says_so() -> None:
-    answer = Sized(summary="Long.", weights_gib=1, parts=[Part(name=f"part {i}", size_bytes=i) for i in range(100)], assumptions=["kept", "too"])
+    answer = Sized(
+        summary="Long.",
+        weights_gib=1,
+        parts=[Part(name=f"part {i}", size_bytes=i) for i in range(100)],
+        assumptions=["kept", "too"],
+    )
     data, text = present(answer, 900)
     assert len(text.encode()) <= 900
     assert data["parts"] == [{"name": f"part {i}", "size_bytes": i} for i in range(len(data["parts"]))]

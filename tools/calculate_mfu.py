@@ -48,9 +48,7 @@ def calculate_mfu(
     gpu_count: arguments.GpuCount = 1,
     tokens_per_s: Annotated[Speed | None, Field(description="Measured, over all GPUs")] = None,
     tokens_per_s_per_gpu: Annotated[Speed | None, Field(description="Measured, per GPU")] = None,
-    step_time_s: Annotated[
-        Speed | None, Field(description="Measured; needs global_batch_size")
-    ] = None,
+    step_time_s: Annotated[Speed | None, Field(description="Measured; needs global_batch_size")] = None,
     log: Annotated[str | None, Field(description="A training log's text or path, instead")] = None,
     global_batch_size: Annotated[arguments.Count | None, Field(description="Sequences per optimizer step")] = None,
     recompute: arguments.Recompute = "none",
@@ -215,7 +213,7 @@ TOOL = Tool(
             {"tokens_per_s_per_gpu": 11000.0, "conventions.4.flops_per_token": 48_181_567_488},  # 6 x 8,030,261,248
         ),
         Example(
-            "My nanoGPT log says 245 ms an iteration: is that good?",
+            "My nanoGPT log says 2,450 ms an iteration: is that good?",
             {
                 "model": "mpt-7b", "gpu": "a100-sxm-80gb", "gpu_count": 8, "sequence_length": 2048, "global_batch_size": 32,
                 "log": "iter 40: loss 2.8, time 2455.0ms, mfu 41.0%\niter 50: loss 2.7, time 2445.0ms, mfu 41.1%",

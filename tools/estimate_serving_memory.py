@@ -59,9 +59,7 @@ def estimate_serving_memory(
     gpu_memory_utilization: Annotated[
         float, Field(gt=0, le=1, description="Share of each GPU the engine may use")
     ] = UTILIZATION,
-    step_tokens: Annotated[
-        arguments.Count, Field(description="Most tokens one forward pass processes (prefill chunk)")
-    ] = STEP_TOKENS,
+    step_tokens: Annotated[arguments.Count, Field(description="Most tokens of one forward pass")] = STEP_TOKENS,
     detail: arguments.Detail = "brief",
 ) -> ServingEstimate:
     """GPU memory to serve a model: weights, KV cache, workspace per GPU. Says whether it fits, how many sequences or
@@ -212,7 +210,7 @@ TOOL = Tool(
             "Can I serve Llama-3.1-70B at 32k context on 4 H100s, and with how many users?",
             {"model": "llama-3.1-70b", "gpu": "h100-sxm", "gpu_count": 4, "sequence_length": 32768},
             {
-                "weights_gib": 32.85,  # 70,553,706,496 x 2 bytes / 4, and the norms once more on every rank
+                "weights_gib": 32.86,  # 70,552,387,584 x 2 bytes / 4, and all 1,318,912 of the norms on every rank
                 "kv_gib": 2.5,  # 327,680 bytes per token x 32,768 / 4
                 "fits": True,
             },

@@ -23,8 +23,8 @@ def inspect_gpus(
     indices: Indices = None,
     detail: Annotated[Detail, Field(description="full adds all processes, clocks and error counters")] = "brief",
 ) -> InspectedGpus:
-    """What the NVIDIA GPUs of this machine are, what they are doing and what is wrong with them: memory, utilisation,
-    clocks, power, heat, throttling, PCIe, ECC, MIG and processes. Reads only; a machine without a GPU is an answer.
+    """What this machine's NVIDIA GPUs are, do, and suffer from. Memory, utilisation, clocks, power, heat, throttling, PCIe,
+    ECC, MIG and processes, with what is wrong in words. Reads only; a machine without a GPU is an answer.
     """
     with open_devices(named_by_environment()) as source:
         return inspect(source, _known_id, indices, detail, BRIEF_BYTES)
@@ -41,7 +41,7 @@ TOOL = Tool(
     toolset="performance",
     idempotent=True,
     examples=(
-        Example("What GPUs are here, and is anything wrong with them?", {}),
+        Example("What GPUs are here, and is anything wrong with them?", {}, needs="this machine's GPUs"),
         Example("Who holds memory on GPU 0?", {"indices": [0], "detail": "full"}, needs="an NVIDIA GPU"),
     ),
 )

@@ -95,10 +95,12 @@ TOOL = Tool(
         Example(
             "What is multi-head latent attention?",
             {"query": "multi-head latent attention", "kinds": ["technique"], "limit": 3},
+            {"hits.0.id": "multi-head-latent-attention"},
         ),
         Example(
             "How much memory and bandwidth has an H200?",
             {"query": "h200-sxm", "kinds": ["gpu"], "limit": 1, "detail": "full"},
+            {"hits.0.id": "h200-sxm"},
         ),
     ),
 )

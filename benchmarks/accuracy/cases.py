@@ -48,7 +48,9 @@ class Outcome:
             return -1.0
         if not isinstance(self.case.measured, int | float):
             return 0.0 if self.exact else 1.0
-        return (self.predicted - self.case.measured) / self.case.measured if self.case.measured else float(not self.exact)
+        return (
+            (self.predicted - self.case.measured) / self.case.measured if self.case.measured else float(not self.exact)
+        )
 
     @property
     def covered(self) -> bool | None:

@@ -42,6 +42,8 @@ def paths_allowed() -> bool:
 def readable(given: str) -> Path:
     """The path a caller named, if this call may read it; raises `UsageError` otherwise. It need not exist."""
     access = _current.get()
+    if "\0" in given:
+        raise UsageError(f"{shown(given)} is not a usable path")
     if access.anywhere:
         return Path(given).expanduser()
     if access.root is None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from advisor_mcp.errors import shown
 
 LARGEST = 2**40  # above any length, count or size in use; keeps products exact and quick
 
 
-def _whole(value: Any) -> Any:
+def _not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"must be a whole number, not {shown(value)}")
-    if isinstance(value, int) and value > LARGEST:
+    return value
+
+
+def _bounded(value: int) -> int:
+    if value > LARGEST:
         raise ValueError(f"must be at most {LARGEST:,}, not {shown(value)}")
     return value
 
@@ -43,15 +47,11 @@ Model = Annotated[
     Field(description="Known name, path to a config.json or checkpoint folder, or a config.json object"),
 ]
 Gpu = Annotated[str, Field(min_length=1, description="Accelerator, e.g. h100-sxm, a100-sxm-80gb, mi300x")]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-GpuCount = Annotated[int, BeforeValidator(_whole), Field(ge=1, description="GPUs in all")]
-SequenceLength = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1, description="Tokens per sequence, prompt and answer together")
-]
-Concurrency = Annotated[int, BeforeValidator(_whole), Field(ge=1, description="Sequences held at once")]
-TensorParallel = Annotated[
-    int, BeforeValidator(_whole), Field(ge=1, description="Ranks each layer is split over")
-]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_not_boolean), AfterValidator(_bounded)]
+GpuCount = Annotated[Count, Field(description="GPUs in all")]
+SequenceLength = Annotated[Count, Field(description="Tokens per sequence, prompt and answer")]
+Concurrency = Annotated[Count, Field(description="Sequences held at once")]
+TensorParallel = Annotated[Count, Field(description="Ranks each layer is split over")]
 Dtype = Annotated[Literal["fp32", "bf16", "fp16", "fp8"], Field(description="Number format")]
 KvDtype = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "fp8", "int8"],

@@ -111,12 +111,12 @@ class Catalogue:
 
         Raises only `AdvisorError`: a fault of ours becomes `InternalError` and its traceback goes to the log.
         """
-        tool = self.declaration(name)
-        if _bulk(arguments) > LARGEST_CALL:
-            raise UsageError(
-                f"{name}: the arguments have over {LARGEST_CALL:,} characters; pass a path to the file instead"
-            )
         try:
+            tool = self.declaration(name)
+            if _bulk(arguments) > LARGEST_CALL:
+                raise UsageError(
+                    f"{name}: the arguments have over {LARGEST_CALL:,} characters; pass a path to the file instead"
+                )
             return tool.call(arguments, progress)
         except AdvisorError:
             raise
@@ -159,11 +159,13 @@ def _refuse_unknown(kind: str, names: Iterable[str], known: Sequence[str]) -> No
 
 def _bulk(value: Any, depth: int = 0) -> int:
     if isinstance(value, str):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            raise UsageError(f"{shown(value)} is not Unicode text: it holds half of a surrogate pair")
         return len(value)
     if depth > 200:
         raise UsageError("the arguments are nested too deeply; pass a plain configuration")
     if isinstance(value, Mapping):
-        return sum(len(str(k)) + _bulk(v, depth + 1) for k, v in value.items())
+        return sum(_bulk(str(k), depth) + _bulk(v, depth + 1) for k, v in value.items())
     return sum(_bulk(v, depth + 1) for v in value) if isinstance(value, list) else 8
 
 
@@ -247,7 +249,7 @@ def _load(path: Path) -> Tool:
     name = f"advisor_mcp.tools.{path.stem}"
     with _loading:  # calls run in threads, and a module that is being imported is already in sys.modules
         module = sys.modules.get(name)
-        if module is None or Path(module.__file__ or "") != path:
+        if module is None or Path(module.__file__ or "").resolve() != path.resolve():
             sys.modules.pop(name, None)
             importlib.invalidate_caches()
             module = importlib.import_module(name)

@@ -60,6 +60,7 @@ class Answer(BaseModel):
         return to_markdown(self.data())
 
 
+_IDENTIFIERS = ("pid", "index")  # printed as they are, not as amounts
 _TAIL = ("assumptions", "warnings", "sources", "next_measurement", "derivation", "omitted")
 
 
@@ -92,12 +93,16 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return number(value)
     if isinstance(value, dict):
-        return "; ".join(f"{k} {_plain(v)}" for k, v in value.items())
+        return "; ".join(f"{k} {_named(k, v)}" for k, v in value.items())
     if isinstance(value, list):
         return (
             f"{_plain(value[0])} to {_plain(value[1])}" if _is_interval(value) else ", ".join(_plain(v) for v in value)
         )
     return str(value)
+
+
+def _named(name: str, value: Any) -> str:
+    return str(value) if name in _IDENTIFIERS else _plain(value)
 
 
 def _is_interval(value: list[Any]) -> bool:
@@ -133,7 +138,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         yield (
             "| "
-            + " | ".join(_plain(row[c]).replace("|", "\\|").replace("\n", " ") if c in row else "" for c in columns)
+            + " | ".join(_named(c, row[c]).replace("|", "\\|").replace("\n", " ") if c in row else "" for c in columns)
             + " |"
         )
 

@@ -32,13 +32,20 @@ def total(model: str | dict[str, Any]) -> int:
 
 
 def test_an_object_a_text_a_file_and_a_folder_are_the_same_model(folder: Path) -> None:
-    forms: list[str | dict[str, Any]] = [CONFIG, json.dumps(CONFIG), str(folder / "tiny" / "config.json"), str(folder / "tiny")]
+    forms: list[str | dict[str, Any]] = [
+        CONFIG,
+        json.dumps(CONFIG),
+        str(folder / "tiny" / "config.json"),
+        str(folder / "tiny"),
+    ]
     assert {total(form) for form in forms} == {TOTAL}
     assert read_model(str(folder / "tiny")).name == "tiny"
 
 
 def test_infinity_in_a_configuration_is_read(folder: Path) -> None:
-    (folder / "tiny" / "config.json").write_text(json.dumps(CONFIG | {"time_step_limit": [0.0, float("inf")]}), encoding="utf-8")
+    (folder / "tiny" / "config.json").write_text(
+        json.dumps(CONFIG | {"time_step_limit": [0.0, float("inf")]}), encoding="utf-8"
+    )
     assert total(str(folder / "tiny")) == TOTAL
 
 
@@ -98,7 +105,10 @@ def test_weights_without_a_configuration_are_not_guessed(folder: Path) -> None:
 
 def test_over_the_network_no_path_is_read_and_a_root_holds_what_may_be(folder: Path) -> None:
     with access.limited(None):
-        assert message(str(folder / "tiny")) == "this server reads no paths; pass the file's content, or ask its operator for --root DIR"
+        assert (
+            message(str(folder / "tiny"))
+            == "this server reads no paths; pass the file's content, or ask its operator for --root DIR"
+        )
         assert total(CONFIG) == TOTAL
         assert message("tiny").startswith("unknown model 'tiny'")
     with access.limited(folder):

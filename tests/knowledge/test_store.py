@@ -30,13 +30,19 @@ def test_every_entry_names_a_source_and_how_sure_it_is() -> None:
     read = facts.read_facts(facts.fact_files([])).facts
     assert [f.id for f in read if f.kind != "source" and not f.data.get("sources")] == []
     assert {f.data.get("confidence") for f in read if f.kind != "source"} <= {"opened", "secondary", "recalled"}
-    assert [f.id for f in read if f.kind == "source" and f.data.get("opened") is True and not f.data.get("read_via")] == []
+    assert [
+        f.id for f in read if f.kind == "source" and f.data.get("opened") is True and not f.data.get("read_via")
+    ] == []
 
 
 def test_an_entry_marked_opened_rests_on_a_source_that_was() -> None:
     read = facts.read_facts(facts.fact_files([])).facts
     opened = {fact.id for fact in read if fact.kind == "source" and fact.data["opened"]}
-    assert [f.id for f in read if f.kind != "source" and f.data["confidence"] == "opened" and not opened & set(f.data["sources"])] == []
+    assert [
+        f.id
+        for f in read
+        if f.kind != "source" and f.data["confidence"] == "opened" and not opened & set(f.data["sources"])
+    ] == []
 
 
 def test_a_name_is_found_whatever_its_case_spaces_and_hyphens() -> None:
@@ -78,13 +84,17 @@ def test_the_store_is_read_only() -> None:
 
 def test_two_processes_that_start_at_once_both_succeed(tmp_path: Path) -> None:
     environment = os.environ | {"ADVISOR_MCP_CACHE": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-c", PRINT_COUNT], env=environment, stdout=subprocess.PIPE) for _ in range(3)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", PRINT_COUNT], env=environment, stdout=subprocess.PIPE) for _ in range(3)
+    ]
     printed = {process.communicate()[0].strip() for process in running}
     assert printed == {str(len(knowledge.ids("gpu"))).encode()}
     assert [path.suffix for path in tmp_path.iterdir()] == [".sqlite"]
 
 
-def test_a_cache_that_cannot_be_written_means_a_store_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_means_a_store_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("a file where the folder should be", encoding="utf-8")
     monkeypatch.setenv("ADVISOR_MCP_CACHE", str(blocked))
@@ -103,7 +113,12 @@ def test_a_users_facts_are_found_and_a_broken_file_is_reported(tmp_path: Path) -
     (tmp_path / "gpus" / "broken.toml").write_text("[[gpu", encoding="utf-8")
     content.activate([tmp_path])
     opened = knowledge.open_store()
-    assert opened.find("model", "House Model") == {"id": "house-model", "name": "house-model", "config": {"model_type": "llama"}, "sources": []}
+    assert opened.find("model", "House Model") == {
+        "id": "house-model",
+        "name": "house-model",
+        "config": {"model_type": "llama"},
+        "sources": [],
+    }
     problems = {Path(path).name: message for path, message in opened.problems()}
     assert set(problems) == {"ours.toml", "broken.toml"}
     assert problems["ours.toml"] == "'h100-sxm' is there twice"

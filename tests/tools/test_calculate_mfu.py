@@ -46,10 +46,18 @@ def test_every_form_of_the_same_speed_gives_the_same_answer(tmp_path: Path) -> N
 
 def test_achieved_tflops_are_flops_per_token_times_speed_and_mfu_their_share_of_the_dense_peak() -> None:
     found = ask(tokens_per_s_per_gpu=10_000)
-    assert [row["id"] for row in found["conventions"]] == ["matmul_causal", "matmul_full", "palm", "six_n_total", "six_n_active"]
+    assert [row["id"] for row in found["conventions"]] == [
+        "matmul_causal",
+        "matmul_full",
+        "palm",
+        "six_n_total",
+        "six_n_active",
+    ]
     for row in found["conventions"]:
         assert row["achieved_tflops_per_gpu"] == pytest.approx(row["flops_per_token"] * 10_000 / 1e12, abs=0.01)
-        assert row["mfu_percent"] == pytest.approx(100 * row["achieved_tflops_per_gpu"] / found["peak_tflops"], abs=0.01)
+        assert row["mfu_percent"] == pytest.approx(
+            100 * row["achieved_tflops_per_gpu"] / found["peak_tflops"], abs=0.01
+        )
     assert found["achieved_tflops_per_gpu"] == by_id(found)["matmul_causal"]["achieved_tflops_per_gpu"]
 
 

@@ -19,7 +19,9 @@ def test_a_search_gives_entries_with_their_sources_and_how_sure_they_are() -> No
 def test_nothing_found_is_an_answer_that_says_so() -> None:
     found = advisor_mcp.call("search_knowledge", query="xyzzyqwert").data()
     assert (found["total"], found["hits"]) == (0, [])
-    assert found["warnings"] == ["nothing is recorded under these words: say so rather than answer from memory, or try other words"]
+    assert found["warnings"] == [
+        "nothing is recorded under these words: say so rather than answer from memory, or try other words"
+    ]
 
 
 def test_pages_follow_each_other_until_there_are_no_more() -> None:
@@ -31,7 +33,9 @@ def test_pages_follow_each_other_until_there_are_no_more() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"kinds\.0 must be one of 'model', 'gpu', 'technique', 'source' or 'evidence'"):
+    with pytest.raises(
+        UsageError, match=r"kinds\.0 must be one of 'model', 'gpu', 'technique', 'source' or 'evidence'"
+    ):
         advisor_mcp.call("search_knowledge", query="x", kinds=["gpus"])
 
 

@@ -48,11 +48,19 @@ def test_the_full_answer_lists_both_inventories_and_they_add_up() -> None:
     found = ask("describe_model", model="qwen3-30b-a3b", sequence_length=64, detail="full")
     assert sum(row["parameters"] for row in found["tensors"]) == found["parameters"]["total"]
     assert sum(row["bytes"] for row in found["tensors"]) == found["checkpoint_bytes"]
-    assert sum(row["flops_per_token"] for row in found["operations"]) == pytest.approx(found["flops_per_token"]["forward"], rel=1e-9)
+    assert sum(row["flops_per_token"] for row in found["operations"]) == pytest.approx(
+        found["flops_per_token"]["forward"], rel=1e-9
+    )
     experts = [row for row in found["tensors"] if row["component"] == "routed_experts"]
-    assert {row["name"] for row in experts} == {f"model.layers.0-47.mlp.experts.0-127.{name}_proj.weight" for name in ("gate", "up", "down")}
+    assert {row["name"] for row in experts} == {
+        f"model.layers.0-47.mlp.experts.0-127.{name}_proj.weight" for name in ("gate", "up", "down")
+    }
     assert {row["tensors"] for row in experts} == {48 * 128}
-    assert {entry["figure"] for entry in found["derivation"]} == {"parameters.total", "state.total_bytes", "flops_per_token.forward"}
+    assert {entry["figure"] for entry in found["derivation"]} == {
+        "parameters.total",
+        "state.total_bytes",
+        "flops_per_token.forward",
+    }
 
 
 def test_a_requested_dtype_and_a_cache_dtype_replace_the_declared_ones() -> None:
@@ -62,7 +70,9 @@ def test_a_requested_dtype_and_a_cache_dtype_replace_the_declared_ones() -> None
 
 
 def test_a_length_beyond_the_configuration_is_answered_with_a_warning() -> None:
-    assert ask("describe_model", model=SMALL, sequence_length=101)["warnings"] == ["101 tokens exceed the 100 the configuration is made for"]
+    assert ask("describe_model", model=SMALL, sequence_length=101)["warnings"] == [
+        "101 tokens exceed the 100 the configuration is made for"
+    ]
 
 
 def test_memory_without_a_gpu_is_answered_without_a_verdict() -> None:
@@ -102,7 +112,10 @@ def test_gpus_beyond_one_replica_make_more_replicas() -> None:
 
 
 def test_the_latent_cache_is_replicated_on_every_rank() -> None:
-    one, eight = (ask("estimate_serving_memory", model="deepseek-v3", tensor_parallel=ranks, sequence_length=32768)["kv_gib"] for ranks in (1, 8))
+    one, eight = (
+        ask("estimate_serving_memory", model="deepseek-v3", tensor_parallel=ranks, sequence_length=32768)["kv_gib"]
+        for ranks in (1, 8)
+    )
     assert one == eight == round(70_272 * 32768 / 2**30, 2)
 
 

@@ -9,7 +9,11 @@ from typing import Any
 from benchmarks.accuracy.cases import Case
 from benchmarks.accuracy.suites import rows
 
-GPUS = {"NVIDIA H100 SXM 80GB": "h100-sxm", "NVIDIA A100 SXM 80GB": "a100-sxm-80gb", "NVIDIA A100 SXM 40GB": "a100-sxm-40gb"}
+GPUS = {
+    "NVIDIA H100 SXM 80GB": "h100-sxm",
+    "NVIDIA A100 SXM 80GB": "a100-sxm-80gb",
+    "NVIDIA A100 SXM 40GB": "a100-sxm-40gb",
+}
 
 
 def cases(data: Path) -> Iterator[Case]:
@@ -29,7 +33,15 @@ def cases(data: Path) -> Iterator[Case]:
                 "dtype": "fp8" if "fp8" in str(work.get("precision")) else "bf16",
             }
         measured = round(100 * (norm.get("mfu") or 0), 2)
-        yield Case(row["id"], row["family"], "calculate_mfu", arguments, "conventions.palm.mfu_percent", measured, excluded_by=rule)
+        yield Case(
+            row["id"],
+            row["family"],
+            "calculate_mfu",
+            arguments,
+            "conventions.palm.mfu_percent",
+            measured,
+            excluded_by=rule,
+        )
 
 
 def _excluded(row: Mapping[str, Any]) -> str | None:

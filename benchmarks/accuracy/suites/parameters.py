@@ -22,4 +22,12 @@ def cases(data: Path) -> Iterator[Case]:
             ("active", "parameters.active", active),
         ):
             if measured is not None:
-                yield Case(f"{row['model']} {what}", family, "describe_model", arguments, read, measured, "transformers on the meta device")
+                yield Case(
+                    f"{row['model']} {what}",
+                    family,
+                    "describe_model",
+                    arguments,
+                    read,
+                    measured,
+                    "transformers on the meta device",
+                )

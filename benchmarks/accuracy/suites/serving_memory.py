@@ -28,7 +28,9 @@ def cases(data: Path) -> Iterator[Case]:
                 **FORMATS[str(work["precision"]).lower()],
             }
         measured = (row["norm"].get("peak_bytes") or 0) / 2**30
-        yield Case(row["id"], row["family"], "estimate_serving_memory", arguments, "total_gib", measured, excluded_by=rule)
+        yield Case(
+            row["id"], row["family"], "estimate_serving_memory", arguments, "total_gib", measured, excluded_by=rule
+        )
 
 
 def _excluded(row: Mapping[str, Any]) -> str | None:

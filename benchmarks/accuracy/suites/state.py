@@ -16,8 +16,16 @@ def cases(data: Path) -> Iterator[Case]:
         truth = files[row["model"]]
         totals = row.get("total_cache_bytes_bf16")
         if not totals:
-            yield Case(row["model"], truth["family"], "describe_model", {}, "", 0, excluded_by="the source states no totals")
+            yield Case(
+                row["model"], truth["family"], "describe_model", {}, "", 0, excluded_by="the source states no totals"
+            )
             continue
         for length, measured in totals.items():
-            arguments = {"model": str(data / "configs" / truth["file"]), "sequence_length": int(length), "kv_dtype": "bf16"}
-            yield Case(f"{row['model']} {length}", truth["family"], "describe_model", arguments, "state.total_bytes", measured)
+            arguments = {
+                "model": str(data / "configs" / truth["file"]),
+                "sequence_length": int(length),
+                "kv_dtype": "bf16",
+            }
+            yield Case(
+                f"{row['model']} {length}", truth["family"], "describe_model", arguments, "state.total_bytes", measured
+            )

@@ -78,7 +78,9 @@ def _from_path(text: str) -> Model:
     except ValueError:
         raise UsageError(f"{shown(text, 300)} is not a usable path") from None
     if looks_like_path:
-        raise UsageError(f"there is no file or folder {shown(text, 300)}; give a config.json, its folder, or a known name")
+        raise UsageError(
+            f"there is no file or folder {shown(text, 300)}; give a config.json, its folder, or a known name"
+        )
     raise unknown_model(text)
 
 

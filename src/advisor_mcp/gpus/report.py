@@ -435,7 +435,7 @@ def _assumptions(driver: DriverReading) -> list[str]:
 
 def _next_measurement(readings: Sequence[DeviceReading]) -> str | None:
     if any((reading.utilization_percent or 0) >= BUSY_PERCENT for reading in readings):
-        return "utilisation only says that a kernel ran: measure SM activity (DCGM_FI_PROF_SM_ACTIVE) or diagnose_trace"
+        return "utilisation only says that a kernel ran: measure SM activity (DCGM_FI_PROF_SM_ACTIVE)"
     return "read again under load: clocks, power, PCIe generation and throttling mean little when idle"
 
 
