@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from advisor_mcp.results import Answer, Interval, Row, gib, number, present
 
 
@@ -14,7 +16,7 @@ class Sized(Answer):
     weights_gib: float
     weights_gib_range: Interval | None = None
     fits: bool | None = None
-    parts: list[Part] = []
+    parts: list[Part] = Field(default_factory=list)
     note: str | None = None
 
 
