@@ -138,6 +138,8 @@ class Architecture:
 
     `sizes` are the axes on one device that holds everything; `derived` axes are sums of products of others and follow
     them; `splits` says which parallelism divides an axis; `spans` names the attention patterns whose pair counts are axes.
+    `beside` is what the checkpoint holds beside the model (prediction layers, buffers); `routing` names for each axis of
+    routed experts the axis of how many of them a token uses.
     """
 
     family: str
@@ -152,6 +154,8 @@ class Architecture:
     quantization: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     not_described: tuple[str, ...] = ()
+    beside: tuple[Block, ...] = ()
+    routing: Mapping[str, str] = field(default_factory=lambda: {"expert": "topk"})
     sources: tuple[str, ...] = ()
 
     def bound(self, base: Sizes | None = None, **extra: Any) -> dict[str, Any]:

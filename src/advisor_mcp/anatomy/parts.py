@@ -417,7 +417,7 @@ def assemble(
         blocks=tuple(blocks),
         sizes=sizes,
         derived=derived,
-        splits={axis: split for axis, split in SPLITS.items() if axis in sizes},
+        splits={axis: SPLITS[stem] for axis in sizes if (stem := axis.split(".")[0]) in SPLITS},
         spans={pairs_axis(span): span for span in spans},
         tied=tied,
         notes=tuple(c.notes),

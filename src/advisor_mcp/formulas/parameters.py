@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from advisor_mcp.anatomy.inventory import Architecture
+from fractions import Fraction
+
+from advisor_mcp.anatomy.inventory import Architecture, Sizes, Tensor
 
 LOOKED_UP = ("token_embedding", "position_embedding", "per_layer_embedding")
 
@@ -27,10 +29,20 @@ def parameters(architecture: Architecture) -> Parameters:
     """Count the elements of every tensor, by role."""
     sizes = architecture.bound()
     found: Counter[str] = Counter()
+    unused = Fraction(0)
     for block, tensor in architecture.tensors():
-        found[tensor.role] += block.repeat * tensor.elements(sizes)
+        elements = block.repeat * tensor.elements(sizes)
+        found[tensor.role] += elements
+        if tensor.role == "routed_experts":
+            unused += elements * (1 - _used(architecture, tensor, sizes))
     total = sum(found.values())
-    routed = found.get("routed_experts", 0)
-    unused = routed - routed * sizes["topk"] // sizes["expert"] if routed else 0
     embedding = sum(found.get(role, 0) for role in LOOKED_UP)
-    return Parameters(total, total - unused, dict(found.most_common()), embedding)
+    return Parameters(total, total - int(unused), dict(found.most_common()), embedding)
+
+
+def _used(architecture: Architecture, tensor: Tensor, sizes: Sizes) -> Fraction:
+    """The share of a routed tensor that one token uses: experts used / experts, along the axis that counts its experts."""
+    for experts, used in architecture.routing.items():
+        if experts in tensor.copies or experts in tensor.axes:
+            return Fraction(int(sizes[used]), int(sizes[experts]))
+    return Fraction(1)
