@@ -11,11 +11,7 @@ from advisor_mcp.personas.shared import SHARED_RULES
 
 _FLAGS = re.IGNORECASE | re.MULTILINE
 _FENCE = re.compile(r"^(?P<mark>```+|~~~+)[^\n]*\n.*?(?:^(?P=mark)[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_TABLE_HEAD = re.compile(
-    r"^[ \t]*(?P<head>\|?[^\n|]+\|[^\n]*)\n"
-    r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$",
-    re.MULTILINE,
-)
+_TABLE_HEAD = re.compile(r"^(?P<head>[^\n|]*\|[^\n]*)\n(?=[ \t|:]*-)[ \t|:-]+$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

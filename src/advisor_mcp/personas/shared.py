@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advisor_mcp.personas.persona import Check, Rule
 
-_FIGURE = r"\b\d[\d,.]*\s?(?:GiB|GB|MiB|ms\b|TFLOP|PFLOP|tokens/s|tok/s|GPU-hours|%)"
+_FIGURE = r"\b\d[\d,.]{0,24}\s?(?:GiB|GB|MiB|ms\b|TFLOP|PFLOP|tokens/s|tok/s|GPU-hours|%)"
 _SOURCE = r"\b(?:arxiv|datasheet|repo|thread|doc):[\w./@#:-]+"
 
 SHARED_RULES = (
