@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import Field
 
 from advisor_mcp import arguments
 from advisor_mcp.anatomy.inventory import Architecture, Sizes
-from advisor_mcp.anatomy.reading import read_model
+from advisor_mcp.anatomy.reading import Model, read_model
 from advisor_mcp.declaration import Example, Tool
+from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.formulas.adapters import ALL, Adapters, lora
 from advisor_mcp.formulas.flops import BACKWARD, forward
 from advisor_mcp.formulas.parameters import Parameters, parameters
-from advisor_mcp.formulas.precision import WeightFormat, requested_format, tensor_bytes, weight_bytes
-from advisor_mcp.formulas.state import StateGroup, state_bytes, state_groups
+from advisor_mcp.formulas.precision import WeightFormat, checkpoint_bytes, requested_format, tensor_bytes
+from advisor_mcp.formulas.state import StateGroup, engine_bytes, state_bytes, state_groups
+from advisor_mcp.formulas.stored import Contents, contents
 from advisor_mcp.results import Answer, Derivation, Row
 
 DEFAULT_LENGTH = 8192
@@ -21,8 +25,10 @@ DEFAULT_LENGTH = 8192
 
 class ParameterCounts(Row):
     total: int = Field(description="All parameters of the model, a tied head counted once")
-    active: int = Field(description="total - routed experts x (1 - experts used / experts); total for a dense model")
-    by_component: dict[str, int] = Field(description="Parameters per component")
+    active: int | None = Field(
+        default=None, description="total - routed experts x (1 - experts used / experts); total for a dense model"
+    )
+    by_component: dict[str, int] = Field(default_factory=dict, description="Parameters per component")
 
 
 class Group(Row):
@@ -41,6 +47,7 @@ class State(Row):
     bytes_per_token: float | int = Field(description="Growth per token of the groups that have no cap")
     fixed_bytes: float | int
     total_bytes: int = Field(description="One sequence of sequence_length tokens, the algorithm's own need")
+    engines: dict[str, int] | None = Field(default=None, description="Bytes that engines allocate for it, detail=full")
 
 
 class FlopsPerToken(Row):
@@ -68,15 +75,41 @@ class OperationRow(Row):
     flops_per_token: int = Field(description="Over all its layers")
 
 
+class CheckpointRow(Row):
+    parameters: int | None = Field(default=None, description="What its files hold; absent where packed formats hide it")
+    basis: str = Field(description="files: counted from their headers; configuration: what it implies")
+    tensors: int | None = Field(default=None, description="Tensors in the files")
+    formats: dict[str, int] | None = Field(default=None, description="Elements per number format in the files")
+    differences: list[str] = Field(default_factory=list, description="What sets it apart from the model")
+
+
+class LoraRow(Row):
+    rank: int
+    targets: list[str]
+    parameters: int = Field(description="Trainable parameters of the adapters, exact")
+    modules: int = Field(description="Matrices that get an adapter")
+
+
+class Compared(Row):
+    figure: str
+    model: int | float
+    versus: int | float
+    ratio: float = Field(description="versus / model")
+
+
 class ModelDescription(Answer):
     model: str
-    family: str
-    layers: int
+    family: str | None = None
+    layers: int | None = None
     parameters: ParameterCounts
-    state: State
-    flops_per_token: FlopsPerToken
+    state: State | None = None
+    flops_per_token: FlopsPerToken | None = None
     checkpoint_bytes: int = Field(description="Weights in checkpoint_format, file headers aside")
     checkpoint_format: str
+    checkpoint: CheckpointRow
+    lora: LoraRow | None = None
+    compared_with: str | None = None
+    comparison: list[Compared] | None = None
     tensors: list[TensorRow] | None = Field(default=None, description="The tensor inventory, grouped")
     operations: list[OperationRow] | None = Field(default=None, description="The operation inventory, grouped")
 
@@ -87,22 +120,47 @@ def describe_model(
     dtype: arguments.Dtype | None = None,
     quantization: arguments.Quantization | None = None,
     kv_dtype: arguments.KvDtype = "auto",
+    lora_rank: Annotated[arguments.Count | None, Field(description="Also count LoRA adapters of this rank")] = None,
+    lora_targets: Annotated[
+        list[str] | None, Field(description="Their modules, e.g. q_proj; all-linear when left out")
+    ] = None,
+    versus: Annotated[arguments.Model | None, Field(description="A second model, set beside the first")] = None,
     detail: arguments.Detail = "brief",
 ) -> ModelDescription:
-    """Exact size of a model from its configuration. Parameters (total, active, per component), KV cache or state
-    bytes per token and at a length, FLOPs per token, checkpoint bytes per format.
+    """Exact size of a model from its configuration or weight files. Parameters (total, active, per component), KV cache
+    or state bytes per token and at a length, FLOPs per token, checkpoint bytes per format, LoRA adapters.
     """
     found = read_model(model)
+    if isinstance(found.described, CannotAnswer):
+        return _counted_from_files(found, found.described)
+    answer = _describe(found, sequence_length, dtype, quantization, kv_dtype, detail == "full")
+    if lora_rank is not None:
+        adapters = lora(found.architecture, lora_rank, lora_targets or [ALL])
+        answer.lora = _lora(lora_rank, adapters)
+        answer.warnings.extend(f"{name} holds stacked experts, which get no adapter" for name in adapters.skipped)
+    if versus is not None:
+        other = _describe(read_model(versus), sequence_length, dtype, quantization, kv_dtype, full=False)
+        answer.compared_with, answer.comparison = other.model, _compare(answer, other)
+        answer.summary = f"{answer.summary} Beside it: {other.summary}"
+        answer.sources = list(dict.fromkeys([*answer.sources, *other.sources]))
+    return answer
+
+
+def _describe(
+    found: Model, sequence_length: int, dtype: str | None, quantization: str | None, kv_dtype: str, full: bool
+) -> ModelDescription:
     architecture = found.architecture
     sizes = architecture.bound()
     counted = parameters(architecture)
-    fmt = requested_format(architecture, dtype, quantization)
+    as_stored = found.checkpoint is not None and dtype is None and quantization is None
+    fmt = WeightFormat("bf16") if as_stored else requested_format(architecture, dtype, quantization)
+    stored = found.checkpoint.bytes if found.checkpoint and as_stored else checkpoint_bytes(architecture, fmt)
+    form = "stored" if as_stored else _format(fmt)
     groups = state_groups(architecture, sizes, kv_dtype)
-    state = _state(groups, sequence_length)
-    stored = int(weight_bytes(architecture, sizes, fmt))
-    full = detail == "full"
+    state = _state(groups, sequence_length, full)
+    held = contents(found)
     return ModelDescription(
-        summary=_summary(found.name, counted, state, stored, fmt),
+        summary=_summary(found.name, counted, state, stored, form),
         model=found.name,
         family=architecture.family,
         layers=architecture.layers,
@@ -110,20 +168,79 @@ def describe_model(
         state=state,
         flops_per_token=_flops(architecture, sequence_length),
         checkpoint_bytes=stored,
-        checkpoint_format=_format(fmt),
+        checkpoint_format=form,
+        checkpoint=_checkpoint(found, held),
         tensors=_tensors(architecture, sizes, fmt) if full else None,
         operations=_operations(architecture, sequence_length) if full else None,
-        assumptions=[*found.assumptions, *architecture.notes, *_assumed(architecture, fmt, kv_dtype)],
+        assumptions=[
+            *found.assumptions,
+            *architecture.notes,
+            *([] if as_stored else _assumed(architecture, fmt, kv_dtype)),
+        ],
         warnings=[*architecture.not_described, *_beyond(architecture, sequence_length)],
         sources=list(found.sources),
         derivation=_derivation(counted, state) if full else None,
     )
 
 
-def _summary(name: str, counted: Parameters, state: State, stored: int, fmt: WeightFormat) -> str:
+def _counted_from_files(found: Model, why: CannotAnswer) -> ModelDescription:
+    """The count of a model whose family or configuration is missing but whose weight files are there."""
+    held = contents(found)
+    if held.parameters is None or found.checkpoint is None:
+        raise why
+    size = found.checkpoint.bytes
+    return ModelDescription(
+        summary=f"{found.name} has {held.parameters:,} parameters in {size:,} bytes of weights, counted from its files.",
+        model=found.name,
+        parameters=ParameterCounts(total=held.parameters),
+        checkpoint_bytes=size,
+        checkpoint_format="stored",
+        checkpoint=_checkpoint(found, held),
+        assumptions=list(found.assumptions),
+        warnings=[f"only the weight files could be read, so state and FLOPs are not answered: {why.message}"],
+        sources=list(found.sources),
+        next_measurement="give " + " and ".join(why.needs) if why.needs else None,
+    )
+
+
+def _checkpoint(found: Model, held: Contents) -> CheckpointRow:
+    files = found.checkpoint
+    return CheckpointRow(
+        parameters=held.parameters,
+        basis="files" if held.from_files else "configuration",
+        tensors=len(files.tensors) if files else None,
+        formats=files.elements_by_format if files else None,
+        differences=list(held.differences),
+    )
+
+
+def _lora(rank: int, adapters: Adapters) -> LoraRow:
+    return LoraRow(rank=rank, targets=list(adapters.targets), parameters=adapters.parameters, modules=adapters.modules)
+
+
+def _compare(first: ModelDescription, second: ModelDescription) -> list[Compared]:
+    pairs = {
+        "parameters.total": (first.parameters.total, second.parameters.total),
+        "parameters.active": (first.parameters.active, second.parameters.active),
+        "checkpoint_bytes": (first.checkpoint_bytes, second.checkpoint_bytes),
+    }
+    if first.state and second.state and first.flops_per_token and second.flops_per_token:
+        pairs |= {
+            "state.bytes_per_token": (int(first.state.bytes_per_token), int(second.state.bytes_per_token)),
+            "state.total_bytes": (first.state.total_bytes, second.state.total_bytes),
+            "flops_per_token.forward": (first.flops_per_token.forward, second.flops_per_token.forward),
+        }
+    return [
+        Compared(figure=name, model=a, versus=b, ratio=round(b / a, 4))
+        for name, (a, b) in pairs.items()
+        if a and b is not None
+    ]
+
+
+def _summary(name: str, counted: Parameters, state: State, stored: int, form: str) -> str:
     active = f", {counted.active:,} active per token" if counted.active != counted.total else ""
     return (
-        f"{name} has {counted.total:,} parameters{active}; {stored:,} bytes of weights as {_format(fmt)}; "
+        f"{name} has {counted.total:,} parameters{active}; {stored:,} bytes of weights as {form}; "
         f"one sequence of {state.sequence_length:,} tokens keeps {state.total_bytes:,} bytes of cache."
     )
 
@@ -134,7 +251,7 @@ def _format(fmt: WeightFormat) -> str:
     )
 
 
-def _state(groups: list[StateGroup], sequence_length: int) -> State:
+def _state(groups: list[StateGroup], sequence_length: int, full: bool) -> State:
     return State(
         sequence_length=sequence_length,
         groups=[
@@ -147,6 +264,7 @@ def _state(groups: list[StateGroup], sequence_length: int) -> State:
         bytes_per_token=sum(g.bytes_per_token for g in groups if g.cap_tokens is None),
         fixed_bytes=sum(g.fixed_bytes for g in groups),
         total_bytes=state_bytes(groups, sequence_length),
+        engines=engine_bytes(groups, sequence_length) if full else None,
     )  # fmt: skip
 
 
@@ -179,7 +297,7 @@ def _beyond(architecture: Architecture, sequence_length: int) -> list[str]:
 
 def _tensors(architecture: Architecture, sizes: Sizes, fmt: WeightFormat) -> list[TensorRow]:
     rows = []
-    for block, tensor in architecture.tensors():
+    for block, tensor in architecture.stored():
         copies = 1
         for axis in tensor.copies:
             copies *= int(sizes[axis]) if isinstance(axis, str) else axis

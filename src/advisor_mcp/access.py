@@ -33,6 +33,20 @@ def limited(root: Path | None) -> Iterator[None]:
         _current.reset(token)
 
 
+_hub_allowed = False
+
+
+def allow_hub(allowed: bool) -> None:
+    """Whether this process may fetch configurations from the Hugging Face hub from now on."""
+    global _hub_allowed
+    _hub_allowed = allowed
+
+
+def hub_allowed() -> bool:
+    """Whether the user allowed fetching from the hub."""
+    return _hub_allowed
+
+
 def paths_allowed() -> bool:
     """Whether this call may name any path."""
     access = _current.get()

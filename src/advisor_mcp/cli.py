@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
-from advisor_mcp import __version__, batch, catalogue, content, flags, terminal
+from advisor_mcp import __version__, access, batch, catalogue, content, flags, terminal
 from advisor_mcp.errors import AdvisorError, InternalError, UsageError, error_json, shown
 from advisor_mcp.flags import PROGRAM, Parser
 
@@ -99,6 +99,8 @@ def _abandon_stdout() -> None:
 
 def _dispatch(given: list[str]) -> int:
     folders, words = _content_folders(given)
+    access.allow_hub("--allow-hub" in words)
+    words = [word for word in words if word != "--allow-hub"]
     if "--version" in words[:1]:
         print(f"{PROGRAM} {__version__}")
         return ANSWERED
@@ -135,7 +137,7 @@ def _named(found: Catalogue, word: str) -> str:
     if word in commands or word in found.tools:
         return commands.get(word, word)
     if word.startswith("-"):
-        raise flags.unknown("option", word, ["--content", "--help", "--version"])
+        raise flags.unknown("option", word, ["--allow-hub", "--content", "--help", "--version"])
     error = flags.unknown("command", word, [*VERBS, *commands])
     if found.problems:
         unserved = f"{len(found.problems)} content files are not served; '{PROGRAM} list' says why"
@@ -149,7 +151,7 @@ def _overview(found: Catalogue) -> str:
     column = max(len(name) for name, _ in tools + verbs) + 2
     lines = [
         f"{PROGRAM} {__version__}: personas and calculators for people who train and serve models",
-        f"\nUsage: {PROGRAM} [--content DIR]... COMMAND [arguments]; '{PROGRAM} COMMAND --help' explains one",
+        f"\nUsage: {PROGRAM} [--content DIR]... [--allow-hub] COMMAND [arguments]; '{PROGRAM} COMMAND --help' explains one",
     ]
     for title, rows in (("Tools", tools), ("Commands", verbs)):
         lines += [f"\n{title}:", *(f"  {name:<{column}}{said}" for name, said in rows)]
@@ -159,6 +161,7 @@ def _overview(found: Catalogue) -> str:
 _OPTIONS = """
 Options:
   --content DIR  Serve the tools, personas and facts of this folder too (also ADVISOR_MCP_CONTENT)
+  --allow-hub    Fetch the configuration of a model that is not known here from the Hugging Face hub, never weights
   --version      Print the version"""
 
 

@@ -21,7 +21,7 @@ from advisor_mcp.gpus import DeviceSource, open_devices
 
 PACKAGE = "advisor-mcp"
 OLDEST_PYTHON = (3, 11)
-OPTIONAL = ("anthropic",)
+OPTIONAL = ("anthropic", "huggingface-hub")
 Status = Literal["ok", "warn", "fail"]
 
 

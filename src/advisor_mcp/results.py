@@ -93,7 +93,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return number(value)
     if isinstance(value, dict):
-        return "; ".join(f"{k} {_named(k, v)}" for k, v in value.items())
+        return "; ".join(f"{k} {_named(k, v)}" for k, v in value.items() if v not in ([], {}))
     if isinstance(value, list):
         return (
             f"{_plain(value[0])} to {_plain(value[1])}" if _is_interval(value) else ", ".join(_plain(v) for v in value)

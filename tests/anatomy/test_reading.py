@@ -10,7 +10,7 @@ import pytest
 
 from advisor_mcp import access
 from advisor_mcp.anatomy.reading import read_model
-from advisor_mcp.errors import AdvisorError, CannotAnswer, UsageError
+from advisor_mcp.errors import AdvisorError, UsageError
 from advisor_mcp.formulas.parameters import parameters
 
 CONFIG: dict[str, Any] = {
@@ -94,13 +94,6 @@ def test_a_config_of_many_megabytes_is_refused(folder: Path) -> None:
     big = folder / "big.json"
     big.write_text(json.dumps(CONFIG | {"padding": "x" * 5_000_000}), encoding="utf-8")
     assert "a config.json has at most 4,000,000" in message(str(big))
-
-
-def test_weights_without_a_configuration_are_not_guessed(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(b"\0" * 16)
-    with pytest.raises(CannotAnswer, match="is a weight file"):
-        read_model(str(weights))
 
 
 def test_over_the_network_no_path_is_read_and_a_root_holds_what_may_be(folder: Path) -> None:

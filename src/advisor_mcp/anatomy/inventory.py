@@ -40,7 +40,8 @@ class Tensor:
     """A weight tensor: `name` as the checkpoint has it, with {layer} and {expert} for the indices.
 
     `axes` is its shape; `copies` are the axes along which the checkpoint holds separate tensors of that shape. `matrix`
-    marks what a matrix product multiplies with (quantisers and adapters act on those).
+    marks what a matrix product multiplies with (quantisers and adapters act on those). `dtype` is set where the checkpoint
+    stores it in a format of its own.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Tensor:
     role: str
     copies: Axes = ()
     matrix: bool = False
+    dtype: str | None = None
 
     def elements(self, sizes: Sizes) -> Any:
         """Elements of all copies."""
@@ -175,6 +177,12 @@ class Architecture:
     def tensors(self) -> Iterator[tuple[Block, Tensor]]:
         """Every tensor with its block."""
         for block in self.blocks:
+            for tensor in block.tensors:
+                yield block, tensor
+
+    def stored(self) -> Iterator[tuple[Block, Tensor]]:
+        """Every tensor of the checkpoint: the model's, and those beside it."""
+        for block in (*self.blocks, *self.beside):
             for tensor in block.tensors:
                 yield block, tensor
 

@@ -9,13 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from advisor_mcp import access, knowledge
+from advisor_mcp import access, content, knowledge
+from advisor_mcp.anatomy.checkpoints import Checkpoint, read_folder, read_gguf, read_safetensors
 from advisor_mcp.anatomy.config import Config
 from advisor_mcp.anatomy.families import family
+from advisor_mcp.anatomy.gguf_config import gguf_config
+from advisor_mcp.anatomy.hub import is_repository, read_hub
 from advisor_mcp.anatomy.inventory import Architecture
 from advisor_mcp.errors import CannotAnswer, UsageError, nearest, shown
 
 LARGEST_CONFIG_BYTES = 4_000_000
+WEIGHTS = (".safetensors", ".gguf")
 DTYPES = {
     "float32": "fp32", "float": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16",
     "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "fp8": "fp8",
@@ -24,18 +28,31 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Model:
-    """A model that was read: its architecture, a name to call it by, and where its facts come from."""
+    """A model that was read: a name to call it by, what its configuration describes, and where its facts come from.
+
+    `described` is its architecture, or the error that says why there is none; `checkpoint` the tensors of its weight
+    files where those were read.
+    """
 
     name: str
-    architecture: Architecture
+    described: Architecture | CannotAnswer
     sources: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The architecture; raises the `CannotAnswer` that says what is missing where there is none."""
+        if isinstance(self.described, CannotAnswer):
+            raise self.described
+        return self.described
 
 
 def read_model(model: str | Mapping[str, Any]) -> Model:
-    """Read a model from a known name, a path to a config.json or its folder, JSON text, or a configuration object.
+    """Read a model from a known name, a path, JSON text, a configuration object, or (where allowed) a hub repository.
 
-    Raises `UsageError` for what cannot be read and `CannotAnswer` for a family or a field that is missing.
+    A path is a config.json, a checkpoint folder, a .safetensors or a .gguf file. Raises `UsageError` for what cannot be
+    read and `CannotAnswer` for a family or a field that is missing, unless weight files can be counted all the same.
     """
     if not isinstance(model, str):
         return Model(_label(model, "the given configuration"), architecture_of(model))
@@ -45,11 +62,11 @@ def read_model(model: str | Mapping[str, Any]) -> Model:
         return Model(_label(config, "the given configuration"), architecture_of(config))
     if len(text) > 4096:
         raise UsageError("model is too long to be a name or a path; pass the configuration as an object")
-    return _known(text) or _from_path(text)
+    return _known(text, tuple(content.active())) or _from_path(text)
 
 
 @lru_cache(maxsize=256)
-def _known(name: str) -> Model | None:
+def _known(name: str, _folders: tuple[Path, ...]) -> Model | None:
     fact = knowledge.find("model", name)
     if fact is None:
         return None
@@ -58,21 +75,17 @@ def _known(name: str) -> Model | None:
 
 
 def _from_path(text: str) -> Model:
-    looks_like_path = (
-        any(mark in text for mark in ("\\", "./", "~"))
-        or text.startswith("/")
-        or text.endswith((".json", ".safetensors", ".gguf"))
-    )
+    looks_like_path = text.startswith(("/", "./", "../", "~", ".\\")) or text.endswith((".json", *WEIGHTS))
     if not access.paths_allowed():
         if looks_like_path:
             access.readable(text)  # says why not
-        raise unknown_model(text)
+        return _from_hub(text)
     path = access.readable(text)
     try:
         if path.is_dir():
-            return _from_file(path / "config.json", text)
+            return _from_folder(path, text)
         if path.is_file():
-            return _from_file(path, text)
+            return _from_weights(path, text) if path.suffix in WEIGHTS else _from_config(path, text)
     except OSError as error:
         raise UsageError(f"{shown(text, 300)} cannot be read: {error.strerror or 'the path is not usable'}") from None
     except ValueError:
@@ -81,25 +94,73 @@ def _from_path(text: str) -> Model:
         raise UsageError(
             f"there is no file or folder {shown(text, 300)}; give a config.json, its folder, or a known name"
         )
-    raise unknown_model(text)
+    return _from_hub(text)
+
+
+def _from_hub(name: str) -> Model:
+    if not (access.hub_allowed() and is_repository(name)):
+        raise unknown_model(name)
+    config, checkpoint = read_hub(name)
+    return Model(
+        name, _attempt(config, checkpoint), (), (f"configuration of {name} as the hub has it now",), checkpoint
+    )
 
 
 def unknown_model(name: str) -> UsageError:
     """The error for a name that is neither known nor a path."""
     known = knowledge.names("model")
+    hub = ", or allow fetching with --allow-hub" if is_repository(name) and not access.hub_allowed() else ""
     return UsageError(
-        f"unknown model {shown(name)}{nearest(name, known)} (give a known name, a path to its config.json, or the configuration itself)"
+        f"unknown model {shown(name)}{nearest(name, known)} "
+        f"(give a known name, a path to its config.json, or the configuration itself{hub})"
     )
 
 
-def _from_file(path: Path, given: str) -> Model:
-    if path.suffix in (".safetensors", ".gguf", ".bin", ".pt"):
-        raise CannotAnswer(
-            f"{shown(given, 300)} is a weight file, which does not say how its tensors are used",
-            needs=["the config.json beside it"],
-        )
-    if not path.is_file():
+def _from_folder(folder: Path, given: str) -> Model:
+    checkpoint = read_folder(folder)
+    config = folder / "config.json"
+    if config.is_file():
+        return _from_config(config, given, checkpoint)
+    if checkpoint is None:
         raise CannotAnswer(f"there is no config.json in {shown(given, 300)}", needs=["the model's config.json"])
+    return Model(folder.resolve().name, _no_config(given), checkpoint=checkpoint)
+
+
+def _from_weights(path: Path, given: str) -> Model:
+    if path.suffix == ".gguf":
+        checkpoint = read_gguf(path)
+        try:
+            described: Architecture | CannotAnswer = architecture_of(gguf_config(checkpoint))
+        except CannotAnswer as error:
+            described = error
+        return Model(path.stem, described, checkpoint=checkpoint)
+    checkpoint = read_safetensors(path)
+    config = path.with_name("config.json")
+    return (
+        _from_config(config, given, checkpoint)
+        if config.is_file()
+        else Model(path.stem, _no_config(given), checkpoint=checkpoint)
+    )
+
+
+def _no_config(given: str) -> CannotAnswer:
+    return CannotAnswer(
+        f"there is no config.json beside the weights of {shown(given, 300)}, and tensors do not say how they are used",
+        needs=["the model's config.json"],
+    )
+
+
+def _attempt(config: Mapping[str, Any], checkpoint: Checkpoint | None) -> Architecture | CannotAnswer:
+    """The architecture; where it cannot be described but weights can be counted, the reason instead."""
+    try:
+        return architecture_of(config)
+    except CannotAnswer as error:
+        if checkpoint is None:
+            raise
+        return error
+
+
+def _from_config(path: Path, given: str, checkpoint: Checkpoint | None = None) -> Model:
     if path.stat().st_size > LARGEST_CONFIG_BYTES:
         raise UsageError(
             f"{shown(given, 300)} has {path.stat().st_size:,} bytes; a config.json has at most {LARGEST_CONFIG_BYTES:,}"
@@ -109,8 +170,8 @@ def _from_file(path: Path, given: str) -> Model:
     except UnicodeDecodeError:
         raise UsageError(f"{shown(given, 300)} is not UTF-8 text; give a model's config.json") from None
     config = _parse(text, shown(given, 300))
-    name = path.parent.name if path.name == "config.json" and path.parent.name else path.stem
-    return Model(_label(config, name), architecture_of(config))
+    name = path.resolve().parent.name if path.name == "config.json" else path.stem
+    return Model(_label(config, name), _attempt(config, checkpoint), checkpoint=checkpoint)
 
 
 def _parse(text: str, what: str) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from advisor_mcp import knowledge
+from advisor_mcp import content, knowledge
 from advisor_mcp.errors import CannotAnswer, UsageError, nearest, shown
 
 
@@ -32,9 +33,13 @@ class Device:
         return self.dense_tflops[dtype]
 
 
-@lru_cache(maxsize=256)
 def read_device(gpu: str) -> Device:
     """The device of that id, name or alias; raises `UsageError` with the nearest name for one that is not known."""
+    return _read_device(gpu, tuple(content.active()))
+
+
+@lru_cache(maxsize=256)
+def _read_device(gpu: str, _folders: tuple[Path, ...]) -> Device:
     fact = knowledge.find("gpu", gpu)
     if fact is None:
         raise UsageError(

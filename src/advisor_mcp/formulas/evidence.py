@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
-from advisor_mcp import knowledge
+from advisor_mcp import content, knowledge
 from advisor_mcp.errors import InternalError
 
 
@@ -30,9 +31,13 @@ class Evidence:
         return f"80 % ranges from {self.n} published measurements ({self.scope}): measured / predicted {self.low:g} to {self.high:g}"
 
 
-@lru_cache(maxsize=64)
 def evidence(name: str) -> Evidence:
     """The evidence of that id."""
+    return _evidence(name, tuple(content.active()))
+
+
+@lru_cache(maxsize=256)
+def _evidence(name: str, _folders: tuple[Path, ...]) -> Evidence:
     found = knowledge.find("evidence", name)
     if found is None:
         raise InternalError(f"the evidence {name!r} is missing from the knowledge base")

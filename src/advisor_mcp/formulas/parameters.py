@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-
 from fractions import Fraction
 
 from advisor_mcp.anatomy.inventory import Architecture, Sizes, Tensor

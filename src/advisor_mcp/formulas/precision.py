@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from advisor_mcp.anatomy.inventory import Architecture, Block, Sizes, Tensor
+from advisor_mcp.anatomy.inventory import Architecture, Sizes, Tensor
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
@@ -87,11 +87,17 @@ def weight_bytes(architecture: Architecture, sizes: Sizes, fmt: WeightFormat) ->
     return sum(block.repeat * tensor_bytes(tensor, sizes, fmt) for block, tensor in architecture.tensors())
 
 
+def checkpoint_bytes(architecture: Architecture, fmt: WeightFormat) -> int:
+    """Bytes of everything the checkpoint stores, what it holds beside the model included, file headers aside."""
+    sizes = architecture.bound()
+    return int(sum(block.repeat * tensor_bytes(tensor, sizes, fmt) for block, tensor in architecture.stored()))
+
+
 def tensor_bytes(tensor: Tensor, sizes: Sizes, fmt: WeightFormat) -> float:
     """Bytes of all copies of one tensor."""
     if fmt.quantises(tensor):
         return matrix_bytes(tensor, sizes, fmt)
-    return float(tensor.elements(sizes) * BYTES[fmt.kept_dtype])
+    return float(tensor.elements(sizes) * BYTES[tensor.dtype or fmt.kept_dtype])
 
 
 def declared_format(architecture: Architecture) -> WeightFormat:
@@ -214,8 +220,3 @@ def requested_format(architecture: Architecture, dtype: str | None, quantization
     if quantization == "mxfp4" and any(t.role == "routed_experts" for _, t in architecture.tensors()):
         return WeightFormat(kept, "mxfp4", only=("routed_experts",))
     return WeightFormat(kept, str(quantization))
-
-
-def blocks_with_bytes(architecture: Architecture, sizes: Sizes, fmt: WeightFormat) -> list[tuple[Block, Tensor, float]]:
-    """Every tensor with its block and the bytes of all its copies in one layer."""
-    return [(block, tensor, tensor_bytes(tensor, sizes, fmt)) for block, tensor in architecture.tensors()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from advisor_mcp.anatomy.inventory import Architecture, Cache, Sizes, total
@@ -75,6 +75,36 @@ def _whole(value: Any) -> Any:
 def state_bytes(groups: list[StateGroup], sequence_length: int) -> int:
     """Bytes of one sequence of that length over all groups."""
     return math.ceil(sum(group.bytes_at(sequence_length) for group in groups))
+
+
+VLLM_BLOCK = 16
+
+
+def engine_bytes(groups: list[StateGroup], sequence_length: int) -> dict[str, int]:
+    """Bytes that engines allocate for one sequence of that length, on one device.
+
+    Hugging Face keeps the last W - 1 tokens of a window; vLLM allocates blocks of 16 tokens, and one more than a window's.
+    """
+    return {
+        "hf": math.ceil(
+            sum(
+                _with_cap(g, None if g.cap_tokens is None else g.cap_tokens - 1).bytes_at(sequence_length)
+                for g in groups
+            )
+        ),
+        "vllm": math.ceil(sum(_in_blocks(group, sequence_length) for group in groups)),
+    }
+
+
+def _with_cap(group: StateGroup, cap: int | None) -> StateGroup:
+    return replace(group, cap_tokens=cap) if group.kind == "sliding" else group
+
+
+def _in_blocks(group: StateGroup, sequence_length: int) -> float:
+    rounded = -(-sequence_length // VLLM_BLOCK) * VLLM_BLOCK
+    if group.cap_tokens is not None:
+        rounded = min(rounded, (-(-group.cap_tokens // VLLM_BLOCK) + 1) * VLLM_BLOCK)
+    return _with_cap(replace(group, kind="sliding"), None).bytes_at(rounded)
 
 
 def longest_sequence(groups: list[StateGroup], available: float, most: int) -> int:

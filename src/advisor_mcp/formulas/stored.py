@@ -1,0 +1,96 @@
+"""What a checkpoint's files hold, set against what its configuration describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from advisor_mcp.anatomy.checkpoints import Checkpoint
+from advisor_mcp.anatomy.inventory import Architecture, Tensor
+from advisor_mcp.anatomy.reading import Model
+from advisor_mcp.formulas.parameters import parameters
+
+MOST_NAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Parameters that a checkpoint holds (None where packed formats hide them), from its files or its configuration.
+
+    `differences` say, one sentence each, what sets them apart from the model's own parameters.
+    """
+
+    parameters: int | None
+    from_files: bool
+    differences: tuple[str, ...] = ()
+
+
+def contents(model: Model) -> Contents:
+    """What the checkpoint of a model holds: counted from its files where those were read, else from its configuration."""
+    described = model.described if isinstance(model.described, Architecture) else None
+    if model.checkpoint is not None:
+        return _from_files(model.checkpoint, described)
+    architecture = model.architecture
+    total = parameters(architecture).total
+    beside = _beside(architecture)
+    notes = tuple(f"{name}: {number:,} parameters stored beside the model" for name, number in beside.items())
+    return Contents(total + sum(beside.values()), False, notes)
+
+
+def _beside(architecture: Architecture) -> dict[str, int]:
+    sizes = architecture.bound()
+    found: dict[str, int] = {}
+    for block in architecture.beside:
+        elements = sum(int(block.repeat * tensor.elements(sizes)) for tensor in block.tensors)
+        found[block.name] = found.get(block.name, 0) + elements
+    return found
+
+
+def _from_files(checkpoint: Checkpoint, architecture: Architecture | None) -> Contents:
+    if checkpoint.packed:
+        return Contents(
+            None,
+            True,
+            ("packed formats hold several weights in one element, so the files' elements are not parameters",),
+        )
+    if architecture is None:
+        return Contents(checkpoint.elements, True)
+    total = parameters(architecture).total
+    return Contents(checkpoint.elements, True, tuple(_differences(checkpoint, architecture, total)))
+
+
+def _differences(checkpoint: Checkpoint, architecture: Architecture, total: int) -> Iterator[str]:
+    gap = checkpoint.elements - total
+    if gap:
+        yield f"the files hold {abs(gap):,} parameters {'more' if gap > 0 else 'fewer'} than the configuration describes"
+    expected = dict(_expanded(architecture))
+    if not expected.keys() & checkpoint.tensors.keys():
+        return  # another naming scheme (GGUF, a vendor's own): names say nothing then
+    extra = [name for name in checkpoint.tensors if name not in expected]
+    missing = [name for name in expected if name not in checkpoint.tensors]
+    shaped = [n for n, shape in expected.items() if n in checkpoint.tensors and checkpoint.tensors[n].shape != shape]
+    for names, what in (
+        (extra, "only in the files"),
+        (missing, "only in the configuration"),
+        (shaped, "of another shape in the files"),
+    ):
+        if names:
+            more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+            yield f"{what}: {', '.join(names[:MOST_NAMES])}{more}"
+
+
+def _expanded(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor's name with its indices filled in, and its shape."""
+    sizes = architecture.bound()
+    for block, tensor in architecture.stored():
+        shape = tensor.shape(sizes)
+        for layer in block.layers if "{layer}" in tensor.name else (0,):
+            for expert in range(_copies(tensor, sizes)):
+                yield tensor.name.replace("{layer}", str(layer)).replace("{expert}", str(expert)), shape
+
+
+def _copies(tensor: Tensor, sizes: dict[str, int]) -> int:
+    copies = 1
+    for axis in tensor.copies:
+        copies *= int(sizes[axis]) if isinstance(axis, str) else axis
+    return copies
