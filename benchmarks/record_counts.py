@@ -29,6 +29,8 @@ def main(names: list[str]) -> int:
             case["parameters"] = _parameters(transformers, torch, case)
             if length := case.get("flops_length"):
                 case["forward_flops_full"] = _flops(transformers, torch, case, length)
+            if length := case.get("eager_flops_length"):  # where the class computes a recurrence in another form
+                case["eager_forward_flops"] = _flops(transformers, torch, case, length)
         data["made_with"] = {"transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]}
         path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         print(path.name, [case["parameters"] for case in data["cases"]])
@@ -55,7 +57,7 @@ def _flops(transformers: Any, torch: Any, case: dict[str, Any], length: int) -> 
     from torch.utils.flop_counter import FlopCounterMode
 
     torch.manual_seed(0)
-    model = _model(transformers, case).eval()
+    model = _model(transformers, case).eval().requires_grad_(False)
     ids = torch.arange(length)[None] % 7
     given = {"decoder_input_ids": ids} if getattr(model.config, "is_encoder_decoder", False) else {}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

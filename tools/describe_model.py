@@ -15,9 +15,9 @@ from advisor_mcp.errors import CannotAnswer
 from advisor_mcp.formulas.adapters import ALL, Adapters, lora
 from advisor_mcp.formulas.flops import BACKWARD, forward
 from advisor_mcp.formulas.parameters import Parameters, parameters
-from advisor_mcp.formulas.precision import WeightFormat, checkpoint_bytes, requested_format, tensor_bytes
+from advisor_mcp.formulas.precision import WeightFormat, tensor_bytes
 from advisor_mcp.formulas.state import StateGroup, engine_bytes, state_bytes, state_groups
-from advisor_mcp.formulas.stored import Contents, contents
+from advisor_mcp.formulas.stored import Contents, Weights, contents, weights
 from advisor_mcp.results import Answer, Derivation, Row
 
 DEFAULT_LENGTH = 8192
@@ -62,7 +62,7 @@ class TensorRow(Row):
     shape: str
     tensors: int = Field(description="How many tensors of this name and shape")
     parameters: int
-    bytes: int
+    bytes: int | None = Field(default=None, description="In checkpoint_format")
     component: str
 
 
@@ -104,7 +104,7 @@ class ModelDescription(Answer):
     parameters: ParameterCounts
     state: State | None = None
     flops_per_token: FlopsPerToken | None = None
-    checkpoint_bytes: int = Field(description="Weights in checkpoint_format, file headers aside")
+    checkpoint_bytes: int | None = Field(default=None, description="Weights in checkpoint_format, file headers aside")
     checkpoint_format: str
     checkpoint: CheckpointRow
     lora: LoraRow | None = None
@@ -152,32 +152,30 @@ def _describe(
     architecture = found.architecture
     sizes = architecture.bound()
     counted = parameters(architecture)
-    as_stored = found.checkpoint is not None and dtype is None and quantization is None
-    fmt = WeightFormat("bf16") if as_stored else requested_format(architecture, dtype, quantization)
-    stored = found.checkpoint.bytes if found.checkpoint and as_stored else checkpoint_bytes(architecture, fmt)
-    form = "stored" if as_stored else _format(fmt)
+    stored = weights(found, dtype, quantization)
     groups = state_groups(architecture, sizes, kv_dtype)
     state = _state(groups, sequence_length, full)
     held = contents(found)
     return ModelDescription(
-        summary=_summary(found.name, counted, state, stored, form),
+        summary=_summary(found.name, counted, state, stored),
         model=found.name,
         family=architecture.family,
         layers=architecture.layers,
         parameters=ParameterCounts(total=counted.total, active=counted.active, by_component=counted.by_component),
         state=state,
         flops_per_token=_flops(architecture, sequence_length),
-        checkpoint_bytes=stored,
-        checkpoint_format=form,
+        checkpoint_bytes=stored.bytes,
+        checkpoint_format=stored.format,
         checkpoint=_checkpoint(found, held),
-        tensors=_tensors(architecture, sizes, fmt) if full else None,
+        tensors=_tensors(architecture, sizes, stored.fmt) if full else None,
         operations=_operations(architecture, sequence_length) if full else None,
         assumptions=[
             *found.assumptions,
             *architecture.notes,
-            *([] if as_stored else _assumed(architecture, fmt, kv_dtype)),
+            *stored.assumptions,
+            *(["caches keep the model's dtype"] if kv_dtype == "auto" else []),
         ],
-        warnings=[*architecture.not_described, *_beyond(architecture, sequence_length)],
+        warnings=[*stored.warnings, *architecture.not_described, *_beyond(architecture, sequence_length)],
         sources=list(found.sources),
         derivation=_derivation(counted, state) if full else None,
     )
@@ -237,17 +235,12 @@ def _compare(first: ModelDescription, second: ModelDescription) -> list[Compared
     ]
 
 
-def _summary(name: str, counted: Parameters, state: State, stored: int, form: str) -> str:
+def _summary(name: str, counted: Parameters, state: State, stored: Weights) -> str:
     active = f", {counted.active:,} active per token" if counted.active != counted.total else ""
+    weight = f"{stored.bytes:,} bytes of weights as {stored.format}; " if stored.bytes is not None else ""
     return (
-        f"{name} has {counted.total:,} parameters{active}; {stored:,} bytes of weights as {form}; "
+        f"{name} has {counted.total:,} parameters{active}; {weight}"
         f"one sequence of {state.sequence_length:,} tokens keeps {state.total_bytes:,} bytes of cache."
-    )
-
-
-def _format(fmt: WeightFormat) -> str:
-    return (
-        fmt.kept_dtype if fmt.quantization == "none" else f"{fmt.quantization} ({fmt.kept_dtype} where not quantised)"
     )
 
 
@@ -279,15 +272,6 @@ def _flops(architecture: Architecture, sequence_length: int) -> FlopsPerToken:
     )
 
 
-def _assumed(architecture: Architecture, fmt: WeightFormat, kv_dtype: str) -> list[str]:
-    notes = []
-    if architecture.dtype is None and not fmt.declared and fmt.quantization == "none" and fmt.kept_dtype == "bf16":
-        notes.append("the configuration names no dtype: bf16 is taken")
-    if kv_dtype == "auto":
-        notes.append("caches keep the model's dtype")
-    return notes
-
-
 def _beyond(architecture: Architecture, sequence_length: int) -> list[str]:
     limit = architecture.max_sequence_length
     if limit is None or sequence_length <= limit:
@@ -295,7 +279,7 @@ def _beyond(architecture: Architecture, sequence_length: int) -> list[str]:
     return [f"{sequence_length:,} tokens exceed the {limit:,} the configuration is made for"]
 
 
-def _tensors(architecture: Architecture, sizes: Sizes, fmt: WeightFormat) -> list[TensorRow]:
+def _tensors(architecture: Architecture, sizes: Sizes, fmt: WeightFormat | None) -> list[TensorRow]:
     rows = []
     for block, tensor in architecture.stored():
         copies = 1
@@ -307,7 +291,7 @@ def _tensors(architecture: Architecture, sizes: Sizes, fmt: WeightFormat) -> lis
                 shape=" x ".join(str(n) for n in tensor.shape(sizes)),
                 tensors=block.repeat * copies,
                 parameters=int(block.repeat * tensor.elements(sizes)),
-                bytes=int(block.repeat * tensor_bytes(tensor, sizes, fmt)),
+                bytes=int(block.repeat * tensor_bytes(tensor, sizes, fmt)) if fmt else None,
                 component=tensor.role,
             )
         )

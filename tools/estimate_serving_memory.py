@@ -14,6 +14,7 @@ from advisor_mcp.formulas.devices import Device, read_device
 from advisor_mcp.formulas.evidence import evidence
 from advisor_mcp.formulas.precision import WeightFormat, requested_format
 from advisor_mcp.formulas.serving import Capacity, ServingMemory, capacity, serving_memory
+from advisor_mcp.formulas.stored import format_name
 from advisor_mcp.results import Answer, Derivation, Interval, Row, gib
 
 STEP_TOKENS = 8192
@@ -78,9 +79,7 @@ def estimate_serving_memory(
         gpu_count=ranks * replicas if device else None,
         tensor_parallel=ranks,
         replicas=replicas,
-        weight_format=fmt.kept_dtype
-        if fmt.quantization == "none"
-        else f"{fmt.quantization} ({fmt.kept_dtype} where not quantised)",
+        weight_format=format_name(fmt),
         weights_gib=gib(memory.weights),
         kv_gib=gib(memory.kv),
         state_gib=gib(memory.state),
@@ -145,7 +144,7 @@ def _judge(
 
 
 def _summary(answer: ServingEstimate, sequence_length: int, concurrency: int) -> str:
-    need = f"{answer.total_gib} GiB per GPU for {concurrency} sequence(s) of {sequence_length:,} tokens"
+    need = f"{answer.total_gib} GiB per GPU for {_sequences(concurrency)} of {sequence_length:,} tokens"
     layout = f"{answer.weight_format}, tensor parallel {answer.tensor_parallel}"
     if answer.capacity is None or answer.budget_gib is None:
         return f"{answer.model} ({layout}) needs {need}."
@@ -156,6 +155,10 @@ def _summary(answer: ServingEstimate, sequence_length: int, concurrency: int) ->
             f"up to {answer.capacity.max_concurrency} such sequences at once{copies}."
         )
     return f"{answer.model} ({layout}) does not fit on {answer.gpu_count} x {answer.gpu}: {need}, {answer.budget_gib} GiB usable."
+
+
+def _sequences(count: int) -> str:
+    return "one sequence" if count == 1 else f"{count:,} sequences"
 
 
 def _assumptions(

@@ -79,6 +79,8 @@ _ENCODINGS: Mapping[str, Any] = {
     "mxfp4": lambda values, rows, columns, group: values / 2 + values / 32,
     "nvfp4": lambda values, rows, columns, group: values / 2 + values / 16 + 8,
     "nf4": lambda values, rows, columns, group: values / 2 + values / 64 + 4 * values / 64 / 256,
+    # three values in two bits, four outputs to a byte, and one scale in 16 bits
+    "bitnet": lambda values, rows, columns, group: math.ceil(rows / 4) * columns + 2,
 }
 
 
@@ -187,7 +189,14 @@ _METHODS: Mapping[str, Any] = {
     "awq": _bits4("awq"),
     "compressed-tensors": _compressed,
     "bitsandbytes": _bitsandbytes,
+    "bitnet": lambda declared: _bitnet(declared),
 }
+
+
+def _bitnet(declared: Mapping[str, Any]) -> tuple[str, int]:
+    """BitNet files hold packed weights, except those that are to be quantised at each use."""
+    online = declared.get("quantization_mode") == "online" and declared.get("linear_class") == "autobitlinear"
+    return ("none" if online else "bitnet"), 0
 
 
 def _modelopt(declared: Mapping[str, Any]) -> tuple[str, int]:

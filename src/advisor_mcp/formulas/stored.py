@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from advisor_mcp.anatomy.checkpoints import Checkpoint
 from advisor_mcp.anatomy.inventory import Architecture, Tensor
 from advisor_mcp.anatomy.reading import Model
+from advisor_mcp.errors import CannotAnswer
 from advisor_mcp.formulas.parameters import parameters
+from advisor_mcp.formulas.precision import WeightFormat, checkpoint_bytes, requested_format
 
 MOST_NAMES = 3
 
@@ -23,6 +25,46 @@ class Contents:
     parameters: int | None
     from_files: bool
     differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of a checkpoint's weights in a format, `bytes` None where the declared format is not described.
+
+    `format` names it, `fmt` is the format as the formulas take it (None where it is not known or only the files know it).
+    """
+
+    bytes: int | None
+    format: str
+    fmt: WeightFormat | None = None
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def weights(model: Model, dtype: str | None, quantization: str | None) -> Weights:
+    """The weights as they are stored, or as they would be in the format asked for.
+
+    A declared quantisation that is not described is a warning here: it hides the bytes, not the parameters.
+    """
+    if model.checkpoint is not None and dtype is None and quantization is None:
+        return Weights(model.checkpoint.bytes, "stored")
+    architecture = model.architecture
+    try:
+        fmt = requested_format(architecture, dtype, quantization)
+    except CannotAnswer as error:
+        if dtype is not None or quantization is not None:
+            raise
+        return Weights(None, "not described", warnings=(f"bytes of weights are not answered: {error.message}",))
+    assumed = architecture.dtype is None and not fmt.declared and fmt.quantization == "none" and dtype is None
+    notes = (f"the configuration names no dtype: {fmt.kept_dtype} is taken",) if assumed else ()
+    return Weights(checkpoint_bytes(architecture, fmt), format_name(fmt), fmt, notes)
+
+
+def format_name(fmt: WeightFormat) -> str:
+    """A weight format in words."""
+    return (
+        fmt.kept_dtype if fmt.quantization == "none" else f"{fmt.quantization} ({fmt.kept_dtype} where not quantised)"
+    )
 
 
 def contents(model: Model) -> Contents:
