@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Any
 
 import pytest
 
 from advisor_mcp import knowledge
-from advisor_mcp.anatomy.families import families
+from advisor_mcp.anatomy import families
+from advisor_mcp.anatomy.families import model_types
 from advisor_mcp.anatomy.reading import DTYPES, architecture_of
 from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.formulas.parameters import parameters
@@ -158,12 +161,15 @@ def test_latent_attention_without_query_compression_has_one_query_matrix() -> No
     assert counted["attention"] == 3 * (10 * 8 + 6 * 8 + 16 * 4 + 8 * 10)
 
 
-def test_prediction_layers_beside_the_model_are_named_and_not_counted() -> None:
+def test_prediction_layers_and_router_biases_stand_beside_the_model_and_are_not_counted_as_its_own() -> None:
     architecture = architecture_of(LATENT | {"num_nextn_predict_layers": 1})
-    assert parameters(architecture).total == parameters(architecture_of(LATENT)).total
-    assert architecture.not_described == (
-        "1 multi-token-prediction layer(s), stored in the checkpoint beside the model, are not counted",
-    )
+    assert parameters(architecture).total == parameters(architecture_of(LATENT | {"num_nextn_predict_layers": 0})).total
+    sizes = architecture.bound()
+    beside = sum(block.repeat * tensor.elements(sizes) for block in architecture.beside for tensor in block.tensors)
+    # one mixture layer: attention 300, norms 26, shared experts 288, router 32 and its bias 4, experts 4 x 144
+    layer = 300 + 26 + 288 + 32 + 4 + 576
+    # joined by a 2h x h matrix and three norms; embedding and head once more; the biases of the model's own two routers
+    assert beside == layer + 2 * 8 * 8 + 3 * 8 + 2 * 32 * 8 + 2 * 4
 
 
 def test_gpt_oss_counts_sinks_router_bias_and_expert_biases() -> None:
@@ -218,11 +224,20 @@ def test_every_model_known_by_name_is_described(model: str) -> None:
     assert architecture_of(fact["config"]).layers > 0
 
 
-@pytest.mark.parametrize("model_type", sorted(families()))
+@pytest.mark.parametrize("model_type", sorted(model_types()))
 def test_a_configuration_that_lacks_a_field_is_told_which(model_type: str) -> None:
     with pytest.raises(CannotAnswer) as caught:
         architecture_of({"model_type": model_type})
     assert caught.value.needs[0] in caught.value.message
+
+
+def test_the_types_that_files_declare_are_those_they_describe_and_no_two_files_describe_the_same() -> None:
+    declared = []
+    for module in pkgutil.iter_modules(families.__path__):
+        family = importlib.import_module(f"{families.__name__}.{module.name}")
+        assert callable(family.describe)
+        declared.extend((model_type, module.name) for model_type in family.MODEL_TYPES)
+    assert sorted(declared) == sorted(model_types().items())
 
 
 def test_a_family_that_is_not_covered_is_named_and_never_guessed() -> None:

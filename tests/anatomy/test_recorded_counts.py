@@ -34,5 +34,5 @@ def test_forward_flops_are_those_of_the_flop_counter_which_counts_masked_pairs_t
     architecture = architecture_of(case["config"])
     # eager attention multiplies every query with every key, so windows save it nothing
     sizes = architecture.workload(case["flops_length"], causal=False)
-    sizes |= {name: case["flops_length"] ** 2 for name in architecture.spans}
+    sizes |= dict.fromkeys(architecture.spans, case["flops_length"] ** 2)
     assert forward(architecture, sizes).total == case["forward_flops_full"]

@@ -84,6 +84,16 @@ class Config:
             raise UsageError(f"{name} in the configuration has {len(value)} entries for {length} layers")
         return value
 
+    def numbers(self, *names: str, length: int | None = None, least: int = 0) -> list[int] | None:
+        """A list of whole numbers of at least `least` (`length` of them where given), or None when the field is absent."""
+        found = self.entries(*names, length=length)
+        for entry in found or []:
+            if isinstance(entry, bool) or not isinstance(entry, int) or not least <= entry <= LARGEST_FIELD:
+                raise UsageError(
+                    f"{self._find(names)[0]} in the configuration must hold whole numbers of at least {least}, not {shown(entry)}"
+                )
+        return found
+
     def layer_kinds(self, name: str, layers: int, known: Mapping[str, str]) -> list[str] | None:
         """A per-layer list of names, each translated by `known`; None when the field is absent."""
         found = self.entries(name, length=layers)

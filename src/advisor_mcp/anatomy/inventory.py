@@ -81,13 +81,20 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which earlier positions an attention sees: all, the last `window`, or those of the current `chunk`."""
+    """Which earlier positions an attention sees: all, the last `window`, or those of the current `chunk`.
+
+    An encoder's sees `both` ways: all positions, or those at most `window` away.
+    """
 
     window: int | None = None
     chunk: int | None = None
+    both: bool = False
 
     def pairs(self, length: Any, causal: bool = True) -> Any:
         """Query-key pairs of one sequence of `length` tokens; without `causal`, as if later positions were seen too."""
+        if self.both:
+            far = length - 1 if self.window is None else _smaller(length - 1, self.window)
+            return length * (2 * far + 1) - far * (far + 1)
         if self.chunk is not None:
             whole, rest = length // self.chunk, length % self.chunk
             full = Span()

@@ -25,7 +25,7 @@ from advisor_mcp.errors import UsageError
 
 TOKENS: Axes = ("b", "s")
 RESIDUAL: Axes = ("b", "s", "h")
-Norm = Literal["rms", "layer", "layer_no_bias"]
+Norm = Literal["rms", "layer", "layer_no_bias", "none"]
 
 
 class Attention(Protocol):
@@ -54,10 +54,12 @@ class Draft:
     values: dict[str, Value] = field(default_factory=dict)
     caches: list[Cache] = field(default_factory=list)
 
-    def tensor(self, name: str, axes: Axes, role: str, copies: Axes = (), matrix: bool = False) -> str:
+    def tensor(
+        self, name: str, axes: Axes, role: str, copies: Axes = (), matrix: bool = False, dtype: str | None = None
+    ) -> str:
         """Add a weight tensor; returns its full name."""
         full = self.prefix + name
-        self.tensors.append(Tensor(full, axes, role, copies, matrix))
+        self.tensors.append(Tensor(full, axes, role, copies, matrix, dtype))
         return full
 
     def value(self, name: str, axes: Axes, width: str = "act") -> str:
@@ -90,8 +92,8 @@ class Draft:
         role: str = "norm",
         axes: Axes | None = None,
     ) -> None:
-        """A normalisation over `axis`, with one weight vector and, for LayerNorm, a bias."""
-        weights = [self.tensor(f"{name}.weight", (axis,), role)]
+        """A normalisation over `axis`, with one weight vector and, for LayerNorm, a bias; "none" has no parameters."""
+        weights = [] if kind == "none" else [self.tensor(f"{name}.weight", (axis,), role)]
         if kind == "layer":
             weights.append(self.tensor(f"{name}.bias", (axis,), role))
         self.value(out, axes or (*self.tokens, axis))
@@ -117,7 +119,8 @@ def pairs_axis(span: Span) -> str:
     """The axis that counts a span's query-key pairs."""
     if span.chunk is not None:
         return f"pairs.chunk{span.chunk}"
-    return "pairs" if span.window is None else f"pairs.window{span.window}"
+    name = "pairs.both" if span.both else "pairs"
+    return name if span.window is None else f"{name}.window{span.window}"
 
 
 def attend(
@@ -128,11 +131,12 @@ def attend(
     value_dim: Axis = "hd",
     reads: Sequence[str] = ("q", "k", "v"),
     weights: Sequence[str] = (),
+    out: str = "att",
 ) -> None:
     """The attention itself: scores and weighted sum, 2 x (key_dim + value_dim) FLOPs per head and pair."""
     pairs = pairs_axis(span)
     flops: Terms = ((2, ("b", pairs, heads, key_dim)), (2, ("b", pairs, heads, value_dim)))
-    b.op("attention", reads, "att", (*b.tokens, heads, value_dim), flops, weights)
+    b.op("attention", reads, out, (*b.tokens, heads, value_dim), flops, weights)
 
 
 def kv_cache(span: Span, entry: Terms, kind: str | None = None) -> Cache:
@@ -144,31 +148,38 @@ def kv_cache(span: Span, entry: Terms, kind: str | None = None) -> Cache:
 
 @dataclass(frozen=True, slots=True)
 class Grouped:
-    """Multi-head, grouped-query or multi-query attention on the axes qh (query heads), kvh (KV heads) and hd (head size)."""
+    """Multi-head, grouped-query or multi-query attention on the axes qh (query heads), kvh (KV heads) and hd (head size).
+
+    `gated` doubles the query projection (the axis `q_and_gate`): its second half gates what the attention returns.
+    """
 
     q_bias: bool = False
     kv_bias: bool = False
     o_bias: bool = False
     qk_norm: bool = False
     sinks: bool = False
+    gated: bool = False
     names: tuple[str, str, str, str] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    norms: tuple[str, str] = ("q_norm", "k_norm")
 
     def write(self, b: Draft, source: str, span: Span, prefix: str = "self_attn.") -> None:
         """Add the projections, optional norms of queries and keys per head, the attention and its cache."""
         q, k, v, o = (prefix + name for name in self.names)
-        b.linear(q, source, "q", ("q", "h"), "attention", self.q_bias)
+        b.linear(q, source, "q", ("q_and_gate" if self.gated else "q", "h"), "attention", self.q_bias)
         b.linear(k, source, "k", ("kv", "h"), "attention", self.kv_bias)
         b.linear(v, source, "v", ("kv", "h"), "attention", self.kv_bias)
         query, key = "q", "k"
         if self.qk_norm:
-            b.norm(f"{prefix}q_norm", "q", "qn", axis="hd", role="qk_norm", axes=(*b.tokens, "q"))
-            b.norm(f"{prefix}k_norm", "k", "kn", axis="hd", role="qk_norm", axes=(*b.tokens, "kv"))
+            b.norm(prefix + self.norms[0], "q", "qn", axis="hd", role="qk_norm", axes=(*b.tokens, "q"))
+            b.norm(prefix + self.norms[1], "k", "kn", axis="hd", role="qk_norm", axes=(*b.tokens, "kv"))
             query, key = "qn", "kn"
         b.op("rope", (query, key), "qr", (*b.tokens, "q"))
         extra = [b.tensor(f"{prefix}sinks", ("qh",), "attention")] if self.sinks else []
         attend(b, span, reads=("qr", key, "v"), weights=extra)
         b.caches.append(kv_cache(span, ((2, ("kvh", "hd")),)))
-        b.linear(o, "att", "o", ("h", "q"), "attention", self.o_bias)
+        if self.gated:
+            b.op("gate", ("att", "q"), "att_gated", (*b.tokens, "q"))
+        b.linear(o, "att_gated" if self.gated else "att", "o", ("h", "q"), "attention", self.o_bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,13 @@ class Latent:
 
     def write(self, b: Draft, source: str, span: Span, prefix: str = "self_attn.") -> None:
         """Add the down- and up-projections, the attention in its expanded form, and the latent cache."""
+        self.project(b, source, prefix)
+        attend(b, span, key_dim="qk_dim", value_dim="v_dim", reads=("qr", "kva", "kvb"))
+        b.caches.append(kv_cache(span, ((1, ("latent",)),), kind="latent"))
+        b.linear(f"{prefix}o_proj", "att", "o", ("h", "v"), "attention", self.bias)
+
+    def project(self, b: Draft, source: str, prefix: str = "self_attn.") -> None:
+        """Add what comes before the attention: the values `qr`, `kva` and `kvb`, and `qan` where queries are compressed."""
         if self.q_compressed:
             b.linear(f"{prefix}q_a_proj", source, "qa", ("q_rank", "h"), "attention", self.bias)
             b.norm(f"{prefix}q_a_layernorm", "qa", "qan", axis="q_rank")
@@ -190,9 +208,6 @@ class Latent:
         b.norm(f"{prefix}kv_a_layernorm", "kva", "kvan", axis="kv_rank")
         b.linear(f"{prefix}kv_b_proj", "kvan", "kvb", ("kv_up", "kv_rank"), "attention")
         b.op("rope", ("q", "kva"), "qr", (*b.tokens, "q"))
-        attend(b, span, key_dim="qk_dim", value_dim="v_dim", reads=("qr", "kva", "kvb"))
-        b.caches.append(kv_cache(span, ((1, ("latent",)),), kind="latent"))
-        b.linear(f"{prefix}o_proj", "att", "o", ("h", "v"), "attention", self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,19 +249,19 @@ class Experts:
     """Routed experts with a router over the axis `choices` (not split, for every rank routes its own tokens).
 
     `layout` is how the checkpoint holds them: one tensor per expert and matrix, or all experts stacked with the gate and up
-    matrices joined (transposed, biased: gpt-oss).
+    matrices joined, each (in, out) ("stacked": gpt-oss, biased) or (out, in) ("stacked_out_in").
     """
 
     router: str = "mlp.gate"
     router_bias: bool = False
     prefix: str = "mlp.experts.{expert}."
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
-    layout: Literal["separate", "stacked"] = "separate"
+    layout: Literal["separate", "stacked", "stacked_out_in"] = "separate"
     bias: bool = False
 
-    def write(self, b: Draft, source: str, out: str = "routed") -> None:
-        """Add the router, the experts' products over the routed tokens, and the weighted sum."""
-        b.linear(self.router, source, "scores", ("choices", "h"), "router", self.router_bias)
+    def write(self, b: Draft, source: str, out: str = "routed", routed_by: str | None = None) -> None:
+        """Add the router (over `routed_by`, else the experts' source), the experts' products, and the weighted sum."""
+        b.linear(self.router, routed_by or source, "scores", ("choices", "h"), "router", self.router_bias)
         b.op("top_k", ("scores",), "routes", (*b.tokens, "topk"))
         rows: Axes = (*b.tokens, "topk")
         if self.layout == "separate":
@@ -264,8 +279,12 @@ class Experts:
         b.linear(down, "expert_act", "expert_out", ("h", "moe_ffn"), "routed_experts", tokens=rows, copies=copies)
 
     def _stacked(self, b: Draft, source: str, rows: Axes) -> None:
-        joined = [b.tensor(f"{self.prefix}gate_up_proj", ("expert", "h", "gate_up"), "routed_experts", matrix=True)]
-        down = [b.tensor(f"{self.prefix}down_proj", ("expert", "moe_ffn", "h"), "routed_experts", matrix=True)]
+        into: tuple[Axis, Axis] = ("h", "gate_up")
+        out_of: tuple[Axis, Axis] = ("moe_ffn", "h")
+        if self.layout == "stacked_out_in":
+            into, out_of = ("gate_up", "h"), ("h", "moe_ffn")
+        joined = [b.tensor(f"{self.prefix}gate_up_proj", ("expert", *into), "routed_experts", matrix=True)]
+        down = [b.tensor(f"{self.prefix}down_proj", ("expert", *out_of), "routed_experts", matrix=True)]
         if self.bias:
             joined.append(b.tensor(f"{self.prefix}gate_up_proj_bias", ("expert", "gate_up"), "routed_experts"))
             down.append(b.tensor(f"{self.prefix}down_proj_bias", ("expert", "h"), "routed_experts"))
@@ -337,14 +356,15 @@ def head_block(
     bias: bool = False,
     name: str = "lm_head",
 ) -> Block:
-    """The final norm and the projection to the vocabulary; a tied head adds the product but no tensor."""
+    """The final norm and the projection to the vocabulary; a tied head adds the product but no matrix."""
     b = Draft("head")
     b.value("x", RESIDUAL)
     if norm:
         b.norm(norm, "x", "xn", kind)
     source = "xn" if norm else "x"
     if tied:
-        b.op("linear", (source,), "logits", (*TOKENS, "vocab"), ((2, (*TOKENS, "h", "vocab")),), [tied_to])
+        weights = [tied_to, b.tensor(f"{name}.bias", ("vocab",), "lm_head")] if bias else [tied_to]
+        b.op("linear", (source,), "logits", (*TOKENS, "vocab"), ((2, (*TOKENS, "h", "vocab")),), weights)
     else:
         b.linear(name, source, "logits", ("vocab", "h"), "lm_head", bias)
     return b.block((0,))
@@ -352,6 +372,8 @@ def head_block(
 
 SPLITS: dict[str, Split] = {
     "qh": "tensor", "kvh": "kv", "ffn": "tensor", "moe_ffn": "tensor", "shared_ffn": "tensor", "vocab": "tensor", "expert": "expert",
+    "delta_kh": "tensor", "delta_vh": "tensor",
+    "inner": "tensor", "ssm_heads": "tensor", "ssm_groups": "kv",
 }  # fmt: skip
 
 
@@ -423,6 +445,11 @@ def assemble(
         notes=tuple(c.notes),
         **more,
     )
+    return bounded(architecture)
+
+
+def bounded(architecture: Architecture) -> Architecture:
+    """The architecture, unless it has more parameters than a 64-bit count holds."""
     if architecture_parameters(architecture) >= 2**63:
         raise UsageError("the configuration describes a model of more than 2^63 parameters; check its sizes")
     return architecture

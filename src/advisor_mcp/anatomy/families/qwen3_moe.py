@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advisor_mcp.anatomy.config import Config
 from advisor_mcp.anatomy.families.qwen2 import LAYER_KINDS, attention, windows
-from advisor_mcp.anatomy.inventory import Architecture, Span
+from advisor_mcp.anatomy.inventory import Architecture, Span, Terms
 from advisor_mcp.anatomy.parts import (
     GROUPED_DERIVED,
     Draft,
@@ -23,14 +23,20 @@ from advisor_mcp.anatomy.parts import (
 from advisor_mcp.errors import UsageError
 
 MODEL_TYPES = ("qwen2_moe", "qwen3_moe")
+SEPARATE = Experts()
+JOINED_DERIVED: dict[str, Terms] = {"gate_up": ((2, ("moe_ffn",)),)}
 
 
 def describe(c: Config) -> Architecture:
     """A configuration of transformers' Qwen2MoeConfig or Qwen3MoeConfig."""
-    family = c.text("model_type") or "qwen3_moe"
+    return decoder(c, c.text("model_type") or "qwen3_moe")
+
+
+def decoder(c: Config, family: str, experts: Experts = SEPARATE) -> Architecture:
+    """The decoder of these models, its experts held by the checkpoint as `experts` says."""
     shares = family == "qwen2_moe"
     window, sliding = _windows(c, family)
-    sparse = _sparse(c)
+    sparse = sparse_layers(c)
     kinds = [
         f"{'moe' if moe else 'dense'}{'-sliding' if local else ''}" for moe, local in zip(sparse, sliding, strict=True)
     ]
@@ -39,7 +45,7 @@ def describe(c: Config) -> Architecture:
         sizes["shared_ffn"] = c.number("shared_expert_intermediate_size")
     if not all(sparse):
         sizes["ffn"] = c.number("intermediate_size")
-    feeds: dict[str, Feed] = {"dense": Gated(), "moe": _mixture(shares)}
+    feeds: dict[str, Feed] = {"dense": Gated(), "moe": mixture(shares, experts)}
     spans = {kind: Span(window=window if kind.endswith("sliding") else None) for kind in kinds}
 
     def layer(b: Draft, kind: str) -> None:
@@ -47,14 +53,16 @@ def describe(c: Config) -> Architecture:
 
     tied = c.flag("tie_word_embeddings")
     blocks = [embedding_block(), *by_kind(kinds, layer), head_block("model.embed_tokens.weight", tied)]
-    return assemble(c, family, blocks, sizes, GROUPED_DERIVED, tied, list(spans.values()))
+    derived = GROUPED_DERIVED if experts.layout == "separate" else GROUPED_DERIVED | JOINED_DERIVED
+    return assemble(c, family, blocks, sizes, derived, tied, list(spans.values()))
 
 
-def _mixture(shares: bool) -> Mixture:
+def mixture(shares: bool, experts: Experts = SEPARATE) -> Mixture:
+    """Routed experts, and where the family `shares` one expert among all tokens, that expert and its gate."""
     if not shares:
-        return Mixture(Experts())
+        return Mixture(experts)
     shared = Gated(axis="shared_ffn", role="shared_expert")
-    return Mixture(Experts(), shared, "mlp.shared_expert.", shared_gate="mlp.shared_expert_gate")
+    return Mixture(experts, shared, "mlp.shared_expert.", shared_gate="mlp.shared_expert_gate")
 
 
 def _windows(c: Config, family: str) -> tuple[int | None, list[bool]]:
@@ -70,7 +78,8 @@ def _windows(c: Config, family: str) -> tuple[int | None, list[bool]]:
     return window, [layer % 2 == 0 and layer < last for layer in range(layers)]
 
 
-def _sparse(c: Config) -> list[bool]:
+def sparse_layers(c: Config) -> list[bool]:
+    """Which layers have experts: every `decoder_sparse_step`-th, unless `mlp_only_layers` names it."""
     step = c.number("decoder_sparse_step", default=1)
     dense = c.entries("mlp_only_layers") or []
     if not all(isinstance(index, int) for index in dense):
