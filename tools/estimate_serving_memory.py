@@ -175,6 +175,8 @@ def _assumptions(
         notes.append(f"tensor_parallel is not given: one replica over all {ranks} GPUs")
     if found.architecture.dtype is None and not fmt.declared:
         notes.append(f"the configuration names no dtype: weights are taken as {fmt.kept_dtype}")
+    if fmt.note:
+        notes.append(fmt.note)
     notes.append(
         f"engine-neutral: caches sized to the token, {step:,} tokens per forward pass, fused attention, logits for last tokens only; "
         "no CUDA context, graphs, communication buffers or block padding"

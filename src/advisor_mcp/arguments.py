@@ -6,8 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from advisor_mcp.errors import shown
+from advisor_mcp.errors import nearest, shown
 
+FORMATS = ("none", "fp8", "fp8_block", "int8", "gptq", "awq", "mxfp4", "nvfp4", "nf4")
+GGUF_TYPES = (
+    "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k_s", "q4_0", "iq4_xs", "iq4_nl", "q5_1", "q5_0", "q4_1", "q3_k_l",
+    "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "iq3_m", "iq3_s", "iq3_xs", "iq3_xxs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs",
+    "iq1_m", "iq1_s", "mxfp4_moe",
+)  # fmt: skip
 LARGEST = 2**40  # above any length, count or size in use; keeps products exact and quick
 
 
@@ -29,6 +35,16 @@ def _model(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("must not be empty; give a known name, a path to a config.json or a configuration object")
     return value
+
+
+def _quantization(value: Any) -> Any:
+    name = value.lower() if isinstance(value, str) else value
+    if name in FORMATS or name in GGUF_TYPES:
+        return name
+    guess = nearest(name, (*FORMATS, *GGUF_TYPES)) if isinstance(name, str) else ""
+    raise ValueError(
+        f"must be {', '.join(FORMATS)} or a GGUF type ({', '.join(GGUF_TYPES[:8])}, ...), not {shown(value)}{guess}"
+    )
 
 
 def _recompute(value: Any) -> Any:
@@ -58,8 +74,11 @@ KvDtype = Annotated[
     Field(description="Format of caches and states; auto keeps each one's own"),
 ]
 Quantization = Annotated[
-    Literal["none", "fp8", "fp8_block", "int8", "gptq", "awq", "mxfp4", "nvfp4", "nf4"],
-    Field(description="Weight format"),
+    str,
+    BeforeValidator(_quantization),
+    Field(
+        description="Weight format: none, fp8, fp8_block, int8, gptq, awq, mxfp4, nvfp4, nf4 or a GGUF type (q4_k_m)"
+    ),
 ]
 Recompute = Annotated[
     Literal["none", "selective", "full"] | int,

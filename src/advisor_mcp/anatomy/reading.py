@@ -205,8 +205,16 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
         described,
         dtype=_dtype(c) or _dtype(text),
         max_sequence_length=text.optional("max_position_embeddings", "max_seq_len", "n_positions", "seq_length"),
-        quantization=dict(quantization.data) if quantization else None,
+        quantization=_quantization(c, quantization),
     )
+
+
+def _quantization(c: Config, declared: Config | None) -> dict[str, Any] | None:
+    """What the configuration says of quantised weights; some files name the experts' format beside it."""
+    if declared is None:
+        return None
+    experts = c.text("expert_dtype")
+    return dict(declared.data) | ({"expert_dtype": experts} if experts else {})
 
 
 def _dtype(c: Config) -> str | None:

@@ -56,7 +56,8 @@ def weights(model: Model, dtype: str | None, quantization: str | None) -> Weight
             raise
         return Weights(None, "not described", warnings=(f"bytes of weights are not answered: {error.message}",))
     assumed = architecture.dtype is None and not fmt.declared and fmt.quantization == "none" and dtype is None
-    notes = (f"the configuration names no dtype: {fmt.kept_dtype} is taken",) if assumed else ()
+    said = (f"the configuration names no dtype: {fmt.kept_dtype} is taken" if assumed else "", fmt.note)
+    notes = tuple(note for note in said if note)
     return Weights(checkpoint_bytes(architecture, fmt), format_name(fmt), fmt, notes)
 
 
