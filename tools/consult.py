@@ -9,7 +9,7 @@ from pydantic import Field
 from advisor_mcp import content, knowledge
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.errors import UsageError, nearest, shown
-from advisor_mcp.personas.loading import load_persona
+from advisor_mcp.personas.loading import Persona, load_persona
 from advisor_mcp.personas.rendering import render_persona
 from advisor_mcp.results import Answer
 
@@ -31,10 +31,7 @@ def consult(
     """An expert persona's briefing to answer as. Aether: model engineering; Optima: performance; Dr. Chen Wei:
     ML engineering; Dr. Neural (llm-architect): architecture; Language Model Expert: research.
     """
-    files = content.persona_files()
-    if persona not in files:
-        raise UsageError(f"unknown persona {shown(persona)}{nearest(persona, files)} (available: {', '.join(files)})")
-    found = load_persona(files[persona])
+    found = _find(persona)
     return Briefing(
         summary=f"Answer as {found.title}, following this briefing.",
         persona=found.name,
@@ -42,6 +39,23 @@ def consult(
         tools=list(found.tools),
         briefing=render_persona(found, focus=focus, depth=depth, facts=knowledge.find),
     )
+
+
+def _find(asked: str) -> Persona:
+    """The persona of that name or title, case and punctuation aside: "Optima", "Dr. Neural", "chen wei"."""
+    files = content.persona_files()
+    if asked in files:
+        return load_persona(files[asked])
+    wanted = _plain(asked)
+    for path in files.values():
+        found = load_persona(path)
+        if wanted and wanted in (_plain(found.name), _plain(found.title), _plain(found.title.split(",")[0])):
+            return found
+    raise UsageError(f"unknown persona {shown(asked)}{nearest(asked, files)} (available: {', '.join(files)})")
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
 
 
 TOOL = Tool(

@@ -33,7 +33,9 @@ class SearchAnswer(Answer):
 
 
 def search_knowledge(
-    query: Annotated[str, Field(min_length=1, max_length=500, description="Words to look for, or an id")],
+    query: Annotated[
+        str, Field(min_length=1, max_length=500, pattern=r"\S", description="Words to look for, or an id")
+    ],
     kinds: Annotated[list[Kind] | None, Field(description="Only entries of these kinds")] = None,
     limit: Annotated[arguments.Count, Field(le=50, description="Entries a page")] = 5,
     offset: Annotated[int, Field(ge=0, le=1_000_000, description="Entries to skip")] = 0,
@@ -42,7 +44,7 @@ def search_knowledge(
     """Search the knowledge base: techniques, models, accelerators, papers. Every entry names its sources and how sure it is."""
     page = knowledge.search(query, tuple(kinds or ()), limit, offset)
     total, rows = page.total, [_row(hit, detail == "full") for hit in page.hits]
-    shown = f"{offset + 1} to {offset + len(rows)} of {total}" if rows else "none"
+    shown = f"{offset + 1} to {offset + len(rows)} of {total:,}" if rows else "no"
     more = offset + len(rows) if offset + len(rows) < total else None
     return SearchAnswer(
         summary=f"{shown} entries for {query!r}"
@@ -60,12 +62,15 @@ def search_knowledge(
 def _doubts(page: knowledge.Page) -> list[str]:
     if not page.hits:
         return ["nothing is recorded under these words: say so rather than answer from memory, or try other words"]
-    return ["no entry has all of these words; these have some of them"] if page.partial else []
+    if not page.partial:
+        return []
+    nowhere = f": {', '.join(page.missing)} is in none" if page.missing else ""
+    return [f"no entry has all of these words, these have some{nowhere}"]
 
 
 def _row(hit: knowledge.Hit, full: bool) -> HitRow:
     data = hit.data
-    text = _text(data) if full else hit.snippet
+    text = _text(data) if full else _brief(hit)
     cites = [hit.id] if hit.kind == "source" else [str(source) for source in data.get("sources", [])]
     confidence = data.get("confidence")
     if hit.kind == "source":
@@ -73,6 +78,23 @@ def _row(hit: knowledge.Hit, full: bool) -> HitRow:
     return HitRow(
         kind=hit.kind, id=hit.id, name=hit.name, text=" ".join(text.split()), confidence=confidence, cites=cites
     )
+
+
+def _brief(hit: knowledge.Hit) -> str:
+    """The entry in a line: what a technique does, what a device has, what a model is, who wrote a source."""
+    data = hit.data
+    if hit.kind == "technique":
+        return f"{data.get('mechanism', '')} Cost: {data.get('cost', '')} Limits: {data.get('limits', '')}"
+    if hit.kind == "gpu":
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in data.get("dense_tflops", {}).items())
+        memory = f"{data.get('memory_gb')} GB {data.get('memory_type', '')}, {data.get('memory_bandwidth_gb_s')} GB/s"
+        return f"{data.get('vendor', '')} {data.get('architecture', '')}: {memory}; dense TFLOP/s {rates}"
+    if hit.kind == "model":
+        return f"{data.get('family') or data['config'].get('model_type')}, {data.get('hub_id', 'own configuration')}"
+    if hit.kind == "source":
+        read = f"read: {data['read_via']}" if data.get("opened") else "not opened"
+        return f"{data.get('kind', '')} {data.get('authors', '')} {data.get('year', '')}, {data.get('locator', '')}; {read}"
+    return hit.snippet
 
 
 def _text(data: dict[str, Any]) -> str:

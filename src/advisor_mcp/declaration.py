@@ -186,6 +186,7 @@ _SENTENCES = {
     "bool_parsing": "{name} must be true or false, not {value}",
     "string_type": "{name} must be text, not {value}",
     "string_too_short": "{name} must not be empty",
+    "string_pattern_mismatch": "{name} must not be blank",
     "string_too_long": "{name} may have at most {max_length} characters",
     "list_type": "{name} must be a list, not {value}",
     "dict_type": "{name} must be an object, not {value}",

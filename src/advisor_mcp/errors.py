@@ -63,7 +63,9 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as it may be repeated in a message: quoted, on one line, cut at `limit` characters."""
+    """A value as it may be repeated in a message: in JSON's spelling, on one line, cut at `limit` characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = (
         repr(value[: limit * 4])
         if isinstance(value, str)

@@ -68,7 +68,7 @@ def to_markdown(data: dict[str, Any]) -> str:
     """Render an answer's structured form as compact Markdown: summary, figures, then what they rest on."""
     lines = [str(data["summary"])]
     for name, value in data.items():
-        if name != "summary" and name not in _TAIL:
+        if name != "summary" and name not in _TAIL and value not in ([], {}):
             lines.extend(_field(name, value))
     for name in _TAIL:
         if data.get(name):

@@ -84,7 +84,11 @@ def test_memory_without_a_gpu_is_answered_without_a_verdict() -> None:
 def test_a_model_that_is_too_large_does_not_fit_and_holds_nobody() -> None:
     found = ask("estimate_serving_memory", model="llama-3.1-405b", gpu="h100-sxm", gpu_count=8)
     assert found["fits"] is False
-    assert found["capacity"] == {"kv_tokens": 0, "max_concurrency": 0, "max_sequence_length": 0}
+    assert found["capacity"] == {
+        "kv_tokens": 0, "kv_tokens_range": [0, 0], "max_concurrency": 0, "max_concurrency_range": [0, 0], "max_sequence_length": 0
+    }  # fmt: skip
+    assert found["would_fit"] == ["tensor_parallel 16 (16 x h100-sxm a replica)", "quantization fp8"]
+    assert "next_measurement" not in found
     assert " does not fit on 8 x h100-sxm" in found["summary"]
 
 
@@ -106,9 +110,49 @@ def test_what_the_capacity_promises_fits_and_one_more_does_not() -> None:
 
 
 def test_gpus_beyond_one_replica_make_more_replicas() -> None:
-    found = ask("estimate_serving_memory", model="llama-3.1-8b", gpu="h100-sxm", gpu_count=8, tensor_parallel=2)
-    assert (found["tensor_parallel"], found["replicas"]) == (2, 4)
-    assert "on each of 4 replicas" in found["summary"]
+    asked: dict[str, Any] = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "tensor_parallel": 2}
+    one = ask("estimate_serving_memory", **asked, gpu_count=2, concurrency=100)
+    four = ask("estimate_serving_memory", **asked, gpu_count=8, concurrency=400)
+    assert (four["tensor_parallel"], four["replicas"]) == (2, 4)
+    assert four["total_gib"] == one["total_gib"]
+    assert four["capacity"]["max_concurrency"] == 4 * one["capacity"]["max_concurrency"]
+    assert "400 sequences of 8,192 tokens (100 sequences a replica)" in four["summary"]
+
+
+def test_gpus_that_do_not_divide_the_model_are_used_as_replicas_unless_the_split_was_asked_for() -> None:
+    found = ask("estimate_serving_memory", model="llama-3.1-8b", gpu="h100-sxm", gpu_count=3)
+    assert (found["tensor_parallel"], found["replicas"]) == (1, 3)
+    assert "tensor_parallel is not given: 1, 3 replicas, each over as many as divide the model" in found["assumptions"]
+
+
+def test_fewer_sequences_are_offered_where_only_they_are_too_many() -> None:
+    found = ask("estimate_serving_memory", model="llama-3.1-8b", gpu="h100-sxm", concurrency=1000, tensor_parallel=32)
+    assert found["would_fit"] == [f"concurrency {found['capacity']['max_concurrency']:,} a replica"]
+
+
+def test_a_format_that_the_device_cannot_compute_in_is_a_warning() -> None:
+    warned = ask("estimate_serving_memory", model="llama-3.1-8b", gpu="a100-sxm-80gb", quantization="fp8")["warnings"]
+    assert warned == ["a100-sxm-80gb has no fp8 arithmetic: weights stored so are computed with in a wider format"]
+    assert ask("estimate_serving_memory", model="llama-3.1-8b", gpu="h100-sxm", quantization="fp8")["warnings"] == []
+
+
+def test_the_range_of_the_capacity_holds_it() -> None:
+    found = ask("estimate_serving_memory", model="llama-3.1-70b", gpu="h100-sxm", gpu_count=4, sequence_length=32768)[
+        "capacity"
+    ]
+    assert found["max_concurrency_range"][0] <= found["max_concurrency"] <= found["max_concurrency_range"][1]
+    assert found["kv_tokens_range"][0] < found["kv_tokens"] < found["kv_tokens_range"][1]
+
+
+def test_a_model_without_attention_is_sized_and_splits_as_its_widths_allow() -> None:
+    mamba = {
+        "model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 96, "state_size": 16, "conv_kernel": 4,
+        "expand": 2, "time_step_rank": 4, "intermediate_size": 128,
+    }  # fmt: skip
+    assert ask("estimate_serving_memory", model=mamba)["kv_gib"] == 0
+    assert "tensor_parallel 7 does not divide this model's heads and widths" in refused(
+        "estimate_serving_memory", model=mamba, tensor_parallel=7
+    )
 
 
 def test_the_latent_cache_is_replicated_on_every_rank() -> None:
@@ -133,5 +177,6 @@ def test_what_cannot_be_is_refused_in_one_sentence(arguments: dict[str, Any], se
 def test_ranks_that_divide_nothing_are_refused_with_those_that_do() -> None:
     said = refused("estimate_serving_memory", model="llama-3.1-8b", tensor_parallel=5)
     assert said == (
-        "tensor_parallel 5 does not divide the model's 32 attention heads, its KV heads and MLP widths; usable are 1, 2, 4, 8, 16, 32"
+        "tensor_parallel 5 does not divide this model's heads and widths (32 attention heads, 8 KV heads, 14,336 MLP width); "
+        "usable are 1, 2, 4, 8, 16, 32"
     )

@@ -49,7 +49,7 @@ class Config:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST_FIELD:
             raise UsageError(
-                f"{name} in the configuration must be a whole number of at least {least}, not {shown(value)}"
+                f"{name} in the configuration must be a whole number from {least} to {LARGEST_FIELD}, not {shown(value)}"
             )
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -20,6 +21,7 @@ from advisor_mcp.errors import CannotAnswer, UsageError, nearest, shown
 
 LARGEST_CONFIG_BYTES = 4_000_000
 WEIGHTS = (".safetensors", ".gguf")
+GIVEN = "the given configuration"
 DTYPES = {
     "float32": "fp32", "float": "fp32", "bfloat16": "bf16", "float16": "fp16", "half": "fp16",
     "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16", "fp8": "fp8",
@@ -36,7 +38,7 @@ class Model:
 
     name: str
     described: Architecture | CannotAnswer
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...] = (GIVEN,)
     assumptions: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
 
@@ -55,11 +57,11 @@ def read_model(model: str | Mapping[str, Any]) -> Model:
     read and `CannotAnswer` for a family or a field that is missing, unless weight files can be counted all the same.
     """
     if not isinstance(model, str):
-        return Model(_label(model, "the given configuration"), architecture_of(model))
+        return Model(_label(model, GIVEN), architecture_of(model))
     text = model.strip()
     if text.startswith("{"):
         config = _parse(text, "the given text")
-        return Model(_label(config, "the given configuration"), architecture_of(config))
+        return Model(_label(config, GIVEN), architecture_of(config))
     if len(text) > 4096:
         raise UsageError("model is too long to be a name or a path; pass the configuration as an object")
     return _known(text, tuple(content.active())) or _from_path(text)
@@ -90,6 +92,8 @@ def _from_path(text: str) -> Model:
         raise UsageError(f"{shown(text, 300)} cannot be read: {error.strerror or 'the path is not usable'}") from None
     except ValueError:
         raise UsageError(f"{shown(text, 300)} is not a usable path") from None
+    if path.exists():
+        raise UsageError(f"{shown(text, 300)} is neither a file nor a folder; give a config.json or its folder")
     if looks_like_path:
         raise UsageError(
             f"there is no file or folder {shown(text, 300)}; give a config.json, its folder, or a known name"
@@ -111,7 +115,7 @@ def unknown_model(name: str) -> UsageError:
     known = knowledge.names("model")
     hub = ", or allow fetching with --allow-hub" if is_repository(name) and not access.hub_allowed() else ""
     return UsageError(
-        f"unknown model {shown(name)}{nearest(name, known)} "
+        f"unknown model {shown(name)}{nearest(name, known, cutoff=0.8)} "
         f"(give a known name, a path to its config.json, or the configuration itself{hub})"
     )
 
@@ -166,12 +170,13 @@ def _from_config(path: Path, given: str, checkpoint: Checkpoint | None = None) -
             f"{shown(given, 300)} has {path.stat().st_size:,} bytes; a config.json has at most {LARGEST_CONFIG_BYTES:,}"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{shown(given, 300)} is not UTF-8 text; give a model's config.json") from None
     config = _parse(text, shown(given, 300))
-    name = path.resolve().parent.name if path.name == "config.json" else path.stem
-    return Model(_label(config, name), _attempt(config, checkpoint), checkpoint=checkpoint)
+    # the caller's own words: a folder that was not named stays unnamed
+    name = (Path(given).parent if path.name == Path(given).name == "config.json" else Path(given)).name
+    return Model(_label(config, name or GIVEN), _attempt(config, checkpoint), checkpoint=checkpoint)
 
 
 def _parse(text: str, what: str) -> dict[str, Any]:
@@ -187,9 +192,13 @@ def _parse(text: str, what: str) -> dict[str, Any]:
     return found
 
 
+_PLAIN_NAME = re.compile(r"[\w][\w./@+ -]{0,118}")
+
+
 def _label(config: Mapping[str, Any], otherwise: str) -> str:
+    """What to call a model: the name its configuration gives, where that is a plain one (it is somebody else's text)."""
     name = config.get("_name_or_path")
-    return name if isinstance(name, str) and 0 < len(name) < 120 and not name.startswith(("/", ".", "~")) else otherwise
+    return name if isinstance(name, str) and _PLAIN_NAME.fullmatch(name) else otherwise
 
 
 def architecture_of(config: Mapping[str, Any]) -> Architecture:
@@ -203,10 +212,24 @@ def architecture_of(config: Mapping[str, Any]) -> Architecture:
     quantization = c.part("quantization_config") or text.part("quantization_config")
     return replace(
         described,
+        not_described=(*described.not_described, *_other_head(c, described)),
         dtype=_dtype(c) or _dtype(text),
         max_sequence_length=text.optional("max_position_embeddings", "max_seq_len", "n_positions", "seq_length"),
         quantization=_quantization(c, quantization),
     )
+
+
+OTHER_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForRewardModel", "Model")
+
+
+def _other_head(c: Config, described: Architecture) -> tuple[str, ...]:
+    """A note where a decoder's configuration is of a class without its language-model head, which is counted all the same."""
+    classes = c.entries("architectures") or []
+    name = next((str(found) for found in classes if isinstance(found, str)), "")
+    has_head = any(tensor.role == "lm_head" for block, tensor in described.tensors())
+    if not has_head or not name.endswith(OTHER_HEADS):
+        return ()
+    return (f"the configuration is of {shown(name)}: the language-model head is counted in its place",)
 
 
 def _quantization(c: Config, declared: Config | None) -> dict[str, Any] | None:

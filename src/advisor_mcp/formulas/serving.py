@@ -44,17 +44,39 @@ class Capacity:
     max_sequence_length: int
 
 
+USUAL_RANKS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64)
+
+
 def check_tensor_parallel(architecture: Architecture, ranks: int) -> None:
     """Raise `UsageError` where the ranks do not divide what tensor parallelism divides, naming the sizes that do."""
-    if not _divides(architecture, ranks):
-        usable = [str(n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64) if _divides(architecture, n)]
+    if not divides(architecture, ranks):
+        usable = [str(n) for n in USUAL_RANKS if divides(architecture, n)]
         raise UsageError(
-            f"tensor_parallel {ranks} does not divide the model's {architecture.sizes['qh']} attention heads, its KV heads "
-            f"and MLP widths; usable are {', '.join(usable)}"
+            f"tensor_parallel {ranks} does not divide this model's heads and widths ({_split_sizes(architecture)}); "
+            f"usable are {', '.join(usable)}"
         )
 
 
-def _divides(architecture: Architecture, ranks: int) -> bool:
+def _split_sizes(architecture: Architecture) -> str:
+    named = {
+        "qh": "attention heads",
+        "kvh": "KV heads",
+        "ffn": "MLP width",
+        "moe_ffn": "expert width",
+        "inner": "inner width",
+    }
+    return ", ".join(
+        f"{architecture.sizes[axis]:,} {name}" for axis, name in named.items() if axis in architecture.sizes
+    )
+
+
+def largest_tensor_parallel(architecture: Architecture, gpus: int) -> int:
+    """The most of `gpus` GPUs that one replica can be split over, so that whole replicas use them all."""
+    return max(n for n in range(1, min(gpus, 1024) + 1) if gpus % n == 0 and divides(architecture, n))
+
+
+def divides(architecture: Architecture, ranks: int) -> bool:
+    """Whether tensor parallelism over that many ranks divides the model's heads and widths."""
     for axis, split in architecture.splits.items():
         size = architecture.sizes[axis]
         # vocabularies are padded by every engine; KV heads fewer than ranks are replicated
@@ -102,7 +124,7 @@ def serving_memory(
 def capacity(
     memory: ServingMemory, architecture: Architecture, budget: float, sequence_length: int, concurrency: int
 ) -> Capacity:
-    """What `budget` bytes of each GPU hold beside the weights and the activations of a step.
+    """What `budget` bytes of each GPU of one replica hold beside the weights and the activations of a step.
 
     The longest sequence is for `concurrency` of them, and not beyond the model's own limit.
     """
@@ -113,10 +135,6 @@ def capacity(
     most = max(int(left // each), 0) if each else 0
     limit = architecture.max_sequence_length or UNBOUNDED_TOKENS
     longest = longest_sequence(groups, left / concurrency - logits, limit) if left > 0 else 0
-    return Capacity(most, _tokens(groups, left, logits, sequence_length), longest)
-
-
-def _tokens(groups: list[StateGroup], left: float, logits: float, sequence_length: int) -> int:
-    """Tokens of sequences of that length that the rest of the budget holds, part of a sequence included."""
-    each = state_bytes(groups, sequence_length) + logits
-    return max(int(left / each * sequence_length), 0) if each else 0
+    # part of a sequence counts as its share of tokens
+    tokens = max(int(left / each * sequence_length), 0) if each else 0
+    return Capacity(most, tokens, longest)

@@ -30,11 +30,15 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of hits out of `total`; `partial` where no entry has all the words and these have some."""
+    """A page of hits out of `total`; `partial` where no entry has all the words and these have some.
+
+    `missing` are the words that no entry has.
+    """
 
     hits: tuple[Hit, ...] = ()
     total: int = 0
     partial: bool = False
+    missing: tuple[str, ...] = ()
 
 
 class Store:
@@ -72,7 +76,9 @@ class Store:
         for joint in (" ", " OR ") if words else ():
             hits, total = self._match(joint.join(words), kinds, limit, offset)
             if total:
-                return Page(tuple(hits), total, partial=joint == " OR ")
+                partial = joint == " OR "
+                missing = [word for word in words if self._match(word, kinds, 1, 0)[1] == 0] if partial else []
+                return Page(tuple(hits), total, partial, tuple(word.strip('"') for word in missing))
         return Page()
 
     def _match(self, match: str, kinds: tuple[str, ...], limit: int, offset: int) -> tuple[list[Hit], int]:
