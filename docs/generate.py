@@ -25,7 +25,7 @@ SAMPLES = ROOT / "clients" / "configs"
 README = ROOT / "README.md"
 COMMON_FIELDS = ("summary", "assumptions", "warnings", "sources", "next_measurement", "derivation", "omitted")
 LONGEST_OUTPUT = 4_000
-_BLOCK = re.compile(r"<!-- output: (?P<command>.+?) -->\n(?P<old>.*?)<!-- /output -->", re.DOTALL)
+_BLOCK = re.compile(r"<!-- (?P<what>output|summary): (?P<command>.+?) -->\n(?P<old>.*?)<!-- /output -->", re.DOTALL)
 _HEAD = """# Tools
 
 Made by `python docs/generate.py` from the declarations in `tools/`. Every tool is served over MCP under its name, runs on
@@ -195,11 +195,16 @@ def output_of(command: str) -> str:
 
 
 def with_outputs(text: str) -> str:
-    """The text with every block between ``<!-- output: COMMAND -->`` and ``<!-- /output -->`` made anew."""
+    """The text with every block between ``<!-- output: COMMAND -->`` and ``<!-- /output -->`` made anew.
+
+    ``<!-- summary: COMMAND -->`` in its place quotes the first line that the command prints.
+    """
 
     def made(block: re.Match[str]) -> str:
-        command = block["command"]
-        return f"<!-- output: {command} -->\n{shown_output(command)}\n<!-- /output -->"
+        command, what = block["command"], block["what"]
+        # an answer's first line is its summary
+        shown = f"> {output_of(command).splitlines()[0]}" if what == "summary" else shown_output(command)
+        return f"<!-- {what}: {command} -->\n{shown}\n<!-- /output -->"
 
     return _BLOCK.sub(made, text)
 
