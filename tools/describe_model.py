@@ -13,7 +13,7 @@ from advisor_mcp.anatomy.reading import Model, read_model
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.errors import CannotAnswer
 from advisor_mcp.formulas.adapters import ALL, Adapters, lora
-from advisor_mcp.formulas.flops import BACKWARD, forward
+from advisor_mcp.formulas.flops import BACKWARD, absorbed, forward
 from advisor_mcp.formulas.parameters import Parameters, parameters
 from advisor_mcp.formulas.precision import WeightFormat, tensor_bytes
 from advisor_mcp.formulas.state import StateGroup, engine_bytes, state_bytes, state_groups
@@ -55,6 +55,8 @@ class FlopsPerToken(Row):
     forward: int = Field(description="Mean over a causal sequence; matrix products, attention and head")
     forward_attention: int = Field(description="The part of forward that grows with the length")
     forward_backward: int = Field(description="3 x forward")
+    forward_full: int = Field(description="forward with attention counted as if later tokens were seen too")
+    forward_absorbed: int | None = Field(default=None, description="forward with latent attention as engines decode it")
 
 
 class TensorRow(Row):
@@ -262,13 +264,17 @@ def _state(groups: list[StateGroup], sequence_length: int, full: bool) -> State:
 
 
 def _flops(architecture: Architecture, sequence_length: int) -> FlopsPerToken:
-    run = forward(architecture, architecture.workload(sequence_length))
+    sizes = architecture.workload(sequence_length)
+    run, folded = forward(architecture, sizes), absorbed(architecture, sizes)
+    whole = forward(architecture, architecture.workload(sequence_length, causal=False))
     per_token = round(run.total / sequence_length)
     return FlopsPerToken(
         sequence_length=sequence_length,
         forward=per_token,
         forward_attention=round(run.attention / sequence_length),
         forward_backward=round((1 + BACKWARD) * run.total / sequence_length),
+        forward_full=round(whole.total / sequence_length),
+        forward_absorbed=None if folded is None else round(folded / sequence_length),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from advisor_mcp.anatomy.inventory import Span
 from advisor_mcp.anatomy.reading import architecture_of
 from advisor_mcp.errors import CannotAnswer
-from advisor_mcp.formulas.flops import conventions, forward, hardware_share
+from advisor_mcp.formulas.flops import absorbed, conventions, forward, hardware_share
 
 SMALL = {
     "model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16,
@@ -77,3 +77,27 @@ def test_more_recomputed_blocks_than_layers_cannot_be() -> None:
     architecture = architecture_of(SMALL)
     with pytest.raises(CannotAnswer, match="recompute 3 names more blocks than the model's 2 layers"):
         hardware_share(architecture, conventions(architecture, 6)[0], 3)
+
+
+LATENT = {
+    "model_type": "deepseek_v3", "hidden_size": 8, "num_attention_heads": 2, "q_lora_rank": 6, "kv_lora_rank": 4, "qk_rope_head_dim": 2,
+    "qk_nope_head_dim": 3, "v_head_dim": 5, "num_hidden_layers": 3, "first_k_dense_replace": 3, "intermediate_size": 16, "vocab_size": 32,
+    "num_nextn_predict_layers": 0,
+}  # fmt: skip
+
+
+def test_latent_attention_absorbed_runs_its_scores_and_sums_over_the_latent() -> None:
+    architecture = architecture_of(LATENT)
+    sizes = architecture.workload(6)
+    # 21 pairs and 2 heads in 3 layers: keys of 4 + 2 and values of 4 in place of keys of 3 + 2 and values of 5
+    assert absorbed(architecture, sizes) == forward(architecture, sizes).total + 3 * 2 * 21 * 2 * (
+        (4 + 2 + 4) - (3 + 2 + 5)
+    )
+    wide = architecture_of(LATENT | {"kv_lora_rank": 7})
+    run = wide.workload(6)
+    assert absorbed(wide, run) == forward(wide, run).total + 3 * 2 * 21 * 2 * ((7 + 2 + 7) - 10)
+
+
+def test_attention_without_a_latent_has_no_absorbed_form() -> None:
+    architecture = architecture_of(SMALL)
+    assert absorbed(architecture, architecture.workload(6)) is None

@@ -72,6 +72,7 @@ def test_nothing_fits_in_a_budget_below_the_weights() -> None:
 
 def test_ranks_that_do_not_divide_the_heads_are_refused_with_those_that_do() -> None:
     with pytest.raises(
-        UsageError, match=r"tensor_parallel 3 does not divide this model's heads and widths \(4 attention heads.*usable are 1, 2, 4"
+        UsageError,
+        match=r"tensor_parallel 3 does not divide this model's heads and widths \(4 attention heads.*usable are 1, 2, 4",
     ):
         estimate(ranks=3)

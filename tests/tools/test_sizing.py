@@ -37,7 +37,7 @@ def test_a_small_model_is_described_whole() -> None:
         "groups": [{"kind": "full", "layers": 2, "bytes_per_token": 32, "tokens_per_entry": 1, "fixed_bytes": 0, "dtype": "bf16"}],
     }  # fmt: skip
     assert found["flops_per_token"] == {
-        "sequence_length": 10, "forward": forward + attention, "forward_attention": attention, "forward_backward": 3 * (forward + attention),
+        "sequence_length": 10, "forward_full": forward + 2 * 100 * 4 * 2 * (2 + 2) // 10, "forward": forward + attention, "forward_attention": attention, "forward_backward": 3 * (forward + attention),
     }  # fmt: skip
     assert (found["checkpoint_bytes"], found["checkpoint_format"]) == (2 * total, "bf16")
     assert found["assumptions"] == ["the configuration names no dtype: bf16 is taken", "caches keep the model's dtype"]

@@ -43,7 +43,8 @@ def _read_device(gpu: str, _folders: tuple[Path, ...]) -> Device:
     fact = knowledge.find("gpu", gpu)
     if fact is None:
         raise UsageError(
-            f"unknown GPU {shown(gpu)}{nearest(gpu, knowledge.names('gpu'), cutoff=0.75)} (all are listed by search_knowledge with kinds=['gpu'])"
+            f"unknown GPU {shown(gpu)}{nearest(gpu, knowledge.names('gpu'), cutoff=0.75)} "
+            "(all are listed by search_knowledge with kinds=['gpu'])"
         )
     notes = [] if fact["id"] == gpu else [f"{shown(gpu)} is read as {fact['id']} ({fact['name']})"]
     memory = fact.get("memory_bytes")
