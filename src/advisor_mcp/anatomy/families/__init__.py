@@ -14,7 +14,7 @@ from advisor_mcp.anatomy.inventory import Architecture
 from advisor_mcp.errors import CannotAnswer, shown
 
 Describe = Callable[[Config], Architecture]
-_TYPES = re.compile(r"^MODEL_TYPES(?:: [^=]+)? = (\(.*?\))$", re.MULTILINE | re.DOTALL)
+_TYPES = re.compile(r"^MODEL_TYPES(?:: [^=]+)? = (\(.*?\))\s*(?:#.*)?$", re.MULTILINE | re.DOTALL)
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""BART, mBART, Pegasus and Marian: an encoder and a decoder with biases and LayerNorm, over one table of tokens."""
+"""BART and its kin, NLLB and Blenderbot among them: an encoder and a decoder with biases and LayerNorm, over one table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,19 @@ from advisor_mcp.anatomy.encoders import (
 )
 from advisor_mcp.anatomy.inventory import Architecture, Axis, Block, Span, Terms
 from advisor_mcp.anatomy.parts import RESIDUAL, TOKENS, Draft, assemble, by_kind
+from advisor_mcp.errors import CannotAnswer
 
-MODEL_TYPES = ("bart", "mbart", "pegasus", "marian")
+MODEL_TYPES = (
+    "bart",
+    "mbart",
+    "pegasus",
+    "marian",
+    "m2m_100",
+    "blenderbot",
+    "blenderbot-small",
+    "mvp",
+    "plbart",
+)
 WITH_HEAD = ("ForConditionalGeneration", "MTModel")
 NAMES = ("q_proj", "k_proj", "v_proj", "out_proj")
 Write = Callable[[Draft, str], None]
@@ -33,56 +44,65 @@ DERIVED: dict[str, Terms] = {"q.encoder": ((1, ("qh.encoder", "hd.encoder")),)}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What tells the four apart: the class, spare rows of positions, norms after embeddings, before parts, at the ends."""
+    """What tells them apart: the class, spare rows of positions, norms after embeddings, norms before parts.
+
+    Layers that normalise before their parts leave the last sum to a norm of the stack. Without spare rows (None) positions
+    are sines that nothing stores. `logits_bias` says whether the class keeps a bias of the logits, `labels` its default.
+    """
 
     of: str
-    spare_rows: int
+    spare_rows: int | None
     embedding_norm: bool
     pre_norm: bool
-
-    @property
-    def end_norm(self) -> bool:
-        """Layers that normalise before their parts leave the last sum to a norm of the stack."""
-        return self.pre_norm
+    logits_bias: bool = True
+    labels: int = 2
 
 
 KINDS = {
-    "bart": Kind("BartConfig", 2, True, False),
+    "bart": Kind("BartConfig", 2, True, False, labels=3),
     "mbart": Kind("MBartConfig", 2, True, True),
     "pegasus": Kind("PegasusConfig", 0, False, True),
     "marian": Kind("MarianConfig", 0, False, False),
+    "m2m_100": Kind("M2M100Config", None, False, True, logits_bias=False),
+    "blenderbot": Kind("BlenderbotConfig", 0, False, True),
+    "blenderbot-small": Kind("BlenderbotSmallConfig", 0, True, False),
+    "mvp": Kind("MvpConfig", 2, True, False),
+    "plbart": Kind("PLBartConfig", 2, True, False),
 }
 
 
 def describe(c: Config) -> Architecture:
-    """A configuration of transformers' BartConfig, MBartConfig, PegasusConfig or MarianConfig.
+    """A configuration of one of transformers' classes that `KINDS` names.
 
-    The sinusoidal positions of the last two are parameters of the class, though nothing trains them.
+    The sinusoidal positions of Pegasus and Marian are parameters of the class, though nothing trains them.
     """
     family = c.text("model_type") or "bart"
     kind = KINDS[family]
+    if c.flag("use_prompt"):
+        raise CannotAnswer("use_prompt is set, and prompts inside the layers are not described for this model type")
     which = task(c, (*WITH_HEAD, "Model", "ForSequenceClassification", "ForQuestionAnswering"), WITH_HEAD[0])
     root = "" if which == "Model" else "model."
     shares = family != "marian" or c.flag("share_encoder_decoder_embeddings", default=True)
     tied = c.flag("tie_word_embeddings", default=True)
-    sizes = _axes(c, kind, shares)
-    tables = _Tables(root, shares, tied)
+    sizes = stack_axes(c, kind, shares)
+    tables = Tables(root, shares, tied)
     chains = _chains(which, tables)
     blocks = [
         tables.block(kind),
         *by_kind(["encoder"] * c.layers("num_hidden_layers", "encoder_layers"), _encoder(kind), f"{root}encoder.layers.{{layer}}."),
-        *([end_of_encoder(f"{root}encoder.layer_norm")] if kind.end_norm else []),
+        *([end_of_encoder(f"{root}encoder.layer_norm")] if kind.pre_norm else []),
         *by_kind(["decoder"] * c.layers("decoder_layers"), _decoder(kind), f"{root}decoder.layers.{{layer}}."),
     ]  # fmt: skip
-    if chains or kind.end_norm:
-        blocks.append(head_block(chains, f"{root}decoder.layer_norm" if kind.end_norm else ""))
+    if chains or kind.pre_norm:
+        blocks.append(head_block(chains, f"{root}decoder.layer_norm" if kind.pre_norm else ""))
     c.notes.append(SAME_LENGTH)
-    sizes = with_labels(c, sizes, chains, 3 if family == "bart" else 2)
-    beside = (_logits_bias(tables.output_rows),) if which in WITH_HEAD else ()
+    sizes = with_labels(c, sizes, chains, kind.labels)
+    beside = (_logits_bias(tables.output_rows),) if which in WITH_HEAD and kind.logits_bias else ()
     return assemble(c, family, blocks, sizes, used(sizes, DERIVED), tied, [BOTH_WAYS, Span()], beside=beside)
 
 
-def _axes(c: Config, kind: Kind, shares: bool) -> dict[str, int]:
+def stack_axes(c: Config, kind: Kind, shares: bool) -> dict[str, int]:
+    """The axes of both stacks; the encoder's heads and MLP may differ from the decoder's."""
     h, vocab = c.number("hidden_size", "d_model"), c.number("vocab_size")
     heads, inner = c.number("decoder_attention_heads"), c.number("num_attention_heads", "encoder_attention_heads")
     sizes = {
@@ -90,8 +110,9 @@ def _axes(c: Config, kind: Kind, shares: bool) -> dict[str, int]:
         "hd": c.divides(h, heads, "decoder_attention_heads does not divide d_model"),
         "hd.encoder": c.divides(h, inner, "encoder_attention_heads does not divide d_model"),
         "ffn": c.number("decoder_ffn_dim"), "ffn.encoder": c.number("encoder_ffn_dim"),
-        "positions": c.number("max_position_embeddings", default=1024, of=kind.of) + kind.spare_rows,
     }  # fmt: skip
+    if kind.spare_rows is not None:
+        sizes["positions"] = c.number("max_position_embeddings", default=1024, of=kind.of) + kind.spare_rows
     return sizes if shares else sizes | {"vocab.decoder": c.number("decoder_vocab_size", default=vocab)}
 
 
@@ -110,7 +131,7 @@ def _decoder(kind: Kind) -> Write:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tables:
+class Tables:
     """The tables of tokens: one that everything shares, or one for each stack (not shared, or not tied)."""
 
     root: str
@@ -137,8 +158,11 @@ class _Tables:
         table = f"{self.root}shared.weight"
         if not (self.shares and self.tied):
             table = b.tensor(f"{stack}.embed_tokens.weight", (rows, "h"), "token_embedding")
-        positions = b.tensor(f"{stack}.embed_positions.weight", ("positions", "h"), "position_embedding")
-        b.op("lookup", ("ids",), f"{stack}.e", RESIDUAL, weights=[table, positions])
+        weights = [table]
+        if kind.spare_rows is not None:
+            name = f"{stack}.embed_positions.weight"
+            weights.append(b.tensor(name, ("positions", "h"), "position_embedding"))
+        b.op("lookup", ("ids",), f"{stack}.e", RESIDUAL, weights=weights)
         if kind.embedding_norm:
             b.norm(f"{stack}.layernorm_embedding", f"{stack}.e", f"{stack}.x", "layer")
 
@@ -148,7 +172,7 @@ class _Tables:
         return f"{self.root}shared.weight" if self.shares else f"{self.root}decoder.embed_tokens.weight"
 
 
-def _chains(which: str, tables: _Tables) -> tuple[Chain, ...]:
+def _chains(which: str, tables: Tables) -> tuple[Chain, ...]:
     if which in WITH_HEAD:
         return ((Vocabulary(tables.tied_to, tables.tied, "lm_head.weight", rows=tables.output_rows),),)
     head = "classification_head."

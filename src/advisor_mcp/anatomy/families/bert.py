@@ -47,10 +47,10 @@ def describe(c: Config) -> Architecture:
     family = c.text("model_type") or "bert"
     sizes = heads_of(c) | axes(c, CLASSES[family])
     tied = c.flag("tie_word_embeddings", default=True)
-    heads = _bert(tied) if family == "bert" else _roberta(tied)
+    heads = bert_heads("bert.", tied) if family == "bert" else roberta_heads("roberta.", tied)
     which = task(c, (*heads, *CAUSAL), "ForMaskedLM")
     prefix = "" if which == "Model" else "bert." if family == "bert" else "roberta."
-    span = _span(c)
+    span = reach(c)
     chains = heads["ForMaskedLM" if which in CAUSAL else which]
     layers = blocks(c, LAYER, f"{prefix}encoder.layer.{{layer}}.", span)
     embedding = embedded(f"{prefix}embeddings.")
@@ -80,7 +80,8 @@ def blocks(
     return by_kind(["full"] * c.layers(*layers), lambda b, _: layer.write(b, span), prefix)
 
 
-def _span(c: Config) -> Span:
+def reach(c: Config) -> Span:
+    """What a token sees: every position, or as a decoder (`is_decoder`) the earlier ones."""
     if c.flag("add_cross_attention"):
         raise CannotAnswer("add_cross_attention is set, and this model type is described without cross-attention")
     return Span() if c.flag("is_decoder") else BOTH_WAYS
@@ -113,9 +114,10 @@ CLS = MaskedLanguageModel(
 LM_HEAD = MaskedLanguageModel("lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "lm_head.decoder")
 
 
-def _bert(tied: bool) -> Heads:
-    masked = CLS.chain("bert.embeddings.word_embeddings.weight", tied)
-    pooler, next_sentence = Dense("bert.pooler.dense", pooled=True), classify("cls.seq_relationship", out=2)
+def bert_heads(root: str, tied: bool) -> Heads:
+    """The heads of BERT's classes on top of an encoder that they call `root`."""
+    masked = CLS.chain(f"{root}embeddings.word_embeddings.weight", tied)
+    pooler, next_sentence = Dense(f"{root}pooler.dense", pooled=True), classify("cls.seq_relationship", out=2)
     return {
         "Model": ((Dense("pooler.dense", pooled=True),),),
         "ForMaskedLM": (masked,),
@@ -128,13 +130,14 @@ def _bert(tied: bool) -> Heads:
     }
 
 
-def _roberta(tied: bool) -> Heads:
+def roberta_heads(root: str, tied: bool) -> Heads:
+    """The heads of RoBERTa's classes on top of an encoder that they call `root`."""
     dense = Dense("classifier.dense", pooled=True)
     return {
         "Model": ((Dense("pooler.dense", pooled=True),),),
-        "ForMaskedLM": (LM_HEAD.chain("roberta.embeddings.word_embeddings.weight", tied),),
+        "ForMaskedLM": (LM_HEAD.chain(f"{root}embeddings.word_embeddings.weight", tied),),
         "ForSequenceClassification": ((dense, classify("classifier.out_proj")),),
-        "ForMultipleChoice": ((Dense("roberta.pooler.dense", pooled=True), classify(out=1)),),
+        "ForMultipleChoice": ((Dense(f"{root}pooler.dense", pooled=True), classify(out=1)),),
         "ForTokenClassification": ((classify(pooled=False),),),
         "ForQuestionAnswering": ((classify("qa_outputs", pooled=False),),),
     }

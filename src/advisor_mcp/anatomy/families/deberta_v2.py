@@ -14,6 +14,8 @@ from advisor_mcp.errors import CannotAnswer, UsageError, shown
 
 MODEL_TYPES = ("deberta-v2",)
 TERMS = ("c2p", "p2c")
+SELF = "attention.self."
+CONTENT = Projected("attention.", ("self.query_proj", "self.key_proj", "self.value_proj", "output.dense"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +30,22 @@ class Disentangled:
 
     def write(self, b: Draft, source: str, span: Span) -> None:
         """Add the attention to content and the products with positions."""
-        root = "attention.self."
-        Projected("attention.", ("self.query_proj", "self.key_proj", "self.value_proj", "output.dense")).write(
-            b, source, span
-        )
-        # both projections are made where they are shared, whichever of the terms uses them
-        for term, own, joined in (("c2p", "pos_key_proj", "key_proj"), ("p2c", "pos_query_proj", "query_proj")):
-            if self.shared:
-                flops: Terms = ((2, ("distances", "h", "h")),)
-                b.op(
-                    "linear",
-                    ("positions",),
-                    f"{term}.p",
-                    ("distances", "h"),
-                    flops,
-                    [f"{b.prefix}{root}{joined}.weight"],
-                )
-            elif term in self.terms:
-                b.linear(f"{root}{own}", "positions", f"{term}.p", ("h", "h"), "attention", True, tokens=("distances",))
-            if term in self.terms:
-                flops = ((2, (*b.tokens, "qh", "hd", "distances")),)
-                b.op(
-                    "attention",
-                    ("q" if term == "c2p" else "k", f"{term}.p"),
-                    term,
-                    (*b.tokens, "qh", "distances"),
-                    flops,
-                )
+        CONTENT.write(b, source, span)
+        self._term(b, "c2p", "q", "pos_key_proj", "key_proj")
+        self._term(b, "p2c", "k", "pos_query_proj", "query_proj")
+
+    def _term(self, b: Draft, term: str, content: str, own: str, joined: str) -> None:
+        used, positions = term in self.terms, f"{term}.positions"
+        if self.shared:
+            # made whether the term is used or not
+            flops: Terms = ((2, ("distances", "h", "h")),)
+            weights = [f"{b.prefix}{SELF}{joined}.weight"]
+            b.op("linear", ("positions",), positions, ("distances", "h"), flops, weights)
+        elif used:
+            b.linear(SELF + own, "positions", positions, ("h", "h"), "attention", True, tokens=("distances",))
+        if used:
+            flops = ((2, (*b.tokens, "qh", "hd", "distances")),)
+            b.op("position_scores", (content, positions), term, (*b.tokens, "qh", "distances"), flops)
 
 
 def describe(c: Config) -> Architecture:
@@ -68,14 +59,14 @@ def describe(c: Config) -> Architecture:
     width: Axis = "embed" if narrow else "h"
     if narrow:
         sizes["embed"] = c.number("embedding_size")
-    heads = _heads(c, tied, width)
+    heads = heads_for(c, tied, width)
     which = task(c, tuple(heads), "ForMaskedLM")
     prefix = "" if which == "Model" else "deberta."
     relative = c.flag("relative_attention")
     if relative:
         sizes["distances"] = 2 * _distances(c)
-    embedding = _embedding(c, sizes, f"{prefix}embeddings.", width)
-    attention = Disentangled(_terms(c) if relative else (), relative and c.flag("share_att_key"))
+    embedding = embedding_of(c, sizes, f"{prefix}embeddings.", width)
+    attention = Disentangled(position_terms(c) if relative else (), relative and c.flag("share_att_key"))
     layer = Layer(
         attention, Matrices("", ("intermediate.dense", "output.dense")), ("attention.output.LayerNorm", "output.LayerNorm"), "post"
     )  # fmt: skip
@@ -95,7 +86,7 @@ def _distances(c: Config) -> int:
     return c.number("max_position_embeddings", default=512, of="DebertaV2Config")
 
 
-def _terms(c: Config) -> tuple[str, ...]:
+def position_terms(c: Config) -> tuple[str, ...]:
     """pos_att_type as a list, or as names joined by "|"."""
     given = c.data.get("pos_att_type")
     listed = given.lower().split("|") if isinstance(given, str) else c.entries("pos_att_type") or []
@@ -106,10 +97,11 @@ def _terms(c: Config) -> tuple[str, ...]:
     return tuple(term for term in TERMS if term in terms)
 
 
-def _embedding(c: Config, sizes: dict[str, int], prefix: str, width: Axis) -> Embedding:
+def embedding_of(c: Config, sizes: dict[str, int], prefix: str, width: Axis, of: str = "DebertaV2Config") -> Embedding:
+    """The tables that the configuration asks for, their norm, and a projection where rows are narrower than the model."""
     tables = [Table(f"{prefix}word_embeddings.weight", "vocab", "token_embedding")]
     if c.flag("position_biased_input", default=True):
-        sizes["positions"] = c.number("max_position_embeddings", default=512, of="DebertaV2Config")
+        sizes["positions"] = c.number("max_position_embeddings", default=512, of=of)
         tables.append(Table(f"{prefix}position_embeddings.weight", "positions"))
     if types := c.number("type_vocab_size", default=0, least=0):
         sizes["types"] = types
@@ -141,7 +133,8 @@ def _encoder_parts(c: Config, sizes: dict[str, int], prefix: str, relative: bool
     return [b.block((0,))] if b.tensors else []
 
 
-def _heads(c: Config, tied: bool, width: Axis) -> Heads:
+def heads_for(c: Config, tied: bool, width: Axis) -> Heads:
+    """The heads of the classes, with the older or the newer form of the masked language model's."""
     words = "deberta.embeddings.word_embeddings.weight"
     new = Dense(
         "lm_predictions.lm_head.dense", role="lm_head", norm="lm_predictions.lm_head.LayerNorm", norm_role="lm_head"
