@@ -70,7 +70,8 @@ def test_a_name_that_is_taken_is_reported_and_the_built_in_one_stays(folder: Pat
     ("broken", "def broken(:\n", "it failed to load: SyntaxError: invalid syntax (broken.py, line 1)"),
     ("empty", "", "empty.py declares no tool: it needs a module-level TOOL = Tool(...)"),
     ("other", TOOL.replace("NAME", "another"), "other.py declares 'another': name the function as the file"),
-    ("exits", "raise ValueError('no')", "it failed to load: ValueError: no"),
+    ("raises", "raise ValueError('no')", "it failed to load: ValueError: no"),
+    ("exits", "raise SystemExit('gone')", "it failed to load: SystemExit: gone"),
 ])  # fmt: skip
 def test_a_broken_file_is_listed_with_its_error_and_the_rest_is_served(
     folder: Path, name: str, text: str, message: str
@@ -114,6 +115,79 @@ def test_errors_of_a_tool_reach_the_caller_as_sentences_and_faults_without_their
     assert "secret" not in caught.value.message
     with pytest.raises(UsageError, match="unknown tool 'doubleit'; did you mean 'double_it'"):
         found.call("doubleit", {})
+
+
+def test_a_tool_that_ends_the_process_is_a_fault_like_any_other(folder: Path) -> None:
+    text = TOOL.replace("NAME", "double_it").replace("RuntimeError(", "SystemExit(")
+    (folder / "tools" / "double_it.py").write_text(text, encoding="utf-8")
+    with pytest.raises(InternalError, match="double_it failed on a fault of its own"):
+        catalogue.build([folder]).call("double_it", {"value": 99})
+
+
+def test_a_fault_is_logged_with_its_traceback_once_and_then_counted(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = catalogue.build([folder])
+    for _ in range(100):
+        with pytest.raises(InternalError):
+            found.call("double_it", {"value": 99})
+    assert [(record.getMessage(), bool(record.exc_info)) for record in caplog.records] == [
+        ("double_it failed", True),
+        ("double_it failed: the same fault (RuntimeError) for the 10th time", False),
+        ("double_it failed: the same fault (RuntimeError) for the 100th time", False),
+    ]
+
+
+def test_faults_of_another_place_or_kind_are_logged_each(caplog: pytest.LogCaptureFixture) -> None:
+    faults = catalogue.Faults()
+    for fault in (ValueError, KeyError, ValueError):
+        try:
+            raise fault("here")
+        except fault as error:
+            faults.log("it failed", error)
+    try:
+        raise ValueError("there")
+    except ValueError as error:
+        faults.log("it failed", error)
+    kinds = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert kinds == [ValueError, KeyError, ValueError]
+
+
+def test_a_users_facts_that_cannot_be_read_are_problems(folder: Path) -> None:
+    for name, text in (("models/y.toml", "[[model"), ("gpus/x.toml", '[[gpu]]\nname = "X"\n')):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text, encoding="utf-8")
+    found = catalogue.build([folder])
+    assert [p.path.relative_to(folder.resolve()).as_posix() for p in found.problems] == ["gpus/x.toml", "models/y.toml"]
+    assert found.problems[0].message == "an entry has no id"
+    assert "double_it" in found.tools
+
+
+def test_a_users_model_without_sources_is_described(folder: Path) -> None:
+    (folder / "models").mkdir()
+    (folder / "models" / "ours.toml").write_text(
+        """
+        [[model]]
+        id = "ours"
+        name = "Ours"
+        config = { model_type = "llama", hidden_size = 64, intermediate_size = 128, num_hidden_layers = 2, \
+num_attention_heads = 4, vocab_size = 100 }
+        """.replace("\\\n", ""),
+        encoding="utf-8",
+    )
+    found = catalogue.build([folder])
+    assert found.problems == ()
+    assert found.call("describe_model", {"model": "ours"}).data()["sources"] == []
+
+
+def test_facts_are_not_opened_to_start_without_a_content_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unopened() -> object:
+        raise OSError("opened")
+
+    monkeypatch.setattr("advisor_mcp.knowledge.open_store", unopened)
+    assert catalogue.build().problems == ()
+    (problem,) = catalogue.build([folder]).problems
+    assert problem.message == "the store of facts cannot be built: OSError: opened"
 
 
 def test_arguments_that_are_nested_without_end_or_too_many_are_refused(folder: Path) -> None:

@@ -38,6 +38,20 @@ class Machine:
         return self.version
 
 
+@dataclass
+class Store:
+    """A knowledge store of three entries."""
+
+    path: Path | None = Path("store.sqlite")
+    broken: Exception | None = None
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The answer to the one question that is asked."""
+        if self.broken:
+            raise self.broken
+        return [(3_000,)]
+
+
 def gpus(source: Any) -> Callable[[], AbstractContextManager[Any]]:
     return lambda: nullcontext(source)
 
@@ -46,7 +60,7 @@ NO_GPU = gpus(NoDevices("no NVIDIA driver on this machine (its library NVML was 
 
 
 def examine(home: Path, **changed: Any) -> dict[str, Check]:
-    given: dict[str, Any] = {"open_store": object, "open_gpus": NO_GPU, "cache": home / "cache", "platform": "linux"}
+    given: dict[str, Any] = {"open_store": Store, "open_gpus": NO_GPU, "cache": home / "cache", "platform": "linux"}
     environ = {"HOME": str(home), "PATH": str(home / "bin")}
     return {check.name: check for check in doctor.examine(environ, **(given | changed))}
 
@@ -60,8 +74,8 @@ def program(path: Path) -> str:
 def test_a_healthy_machine_without_gpus_or_clients_has_nothing_to_mend(tmp_path: Path) -> None:
     checks = examine(tmp_path)
     assert doctor.exit_code(checks.values()) == 0
-    assert checks["knowledge"] == Check("knowledge", "ok", "the store opens")
-    assert checks["content"] == Check("content", "ok", "every tool and persona loads")
+    assert checks["knowledge"] == Check("knowledge", "ok", "3,000 entries")
+    assert checks["content"] == Check("content", "ok", "every tool, persona and fact loads")
     assert checks["cache"] == Check("cache", "ok", str(tmp_path / "cache"))
     assert checks["installation"] == Check("installation", "ok", sys.executable)
     assert f"advisor-mcp {__version__}" in checks["python"].message
@@ -96,27 +110,23 @@ def test_a_driver_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
     ("error", "message"),
     [
         (CannotAnswer("the store is of another version; delete it"), "the store is of another version; delete it"),
-        (OSError("disk I/O error"), "the store does not open (OSError: disk I/O error); report this"),
+        (OSError("disk I/O error"), "the store does not answer (OSError: disk I/O error); report this"),
     ],
 )
-def test_a_store_that_does_not_open_fails(error: Exception, message: str, tmp_path: Path) -> None:
-    def broken() -> object:
+def test_a_store_that_does_not_open_or_answer_fails(error: Exception, message: str, tmp_path: Path) -> None:
+    def broken() -> Store:
         raise error
 
-    checks = examine(tmp_path, open_store=broken)
-    assert checks["knowledge"] == Check("knowledge", "fail", message)
-    assert doctor.exit_code(checks.values()) == 1
+    for open_store in (broken, lambda: Store(broken=error)):
+        checks = examine(tmp_path, open_store=open_store)
+        assert checks["knowledge"] == Check("knowledge", "fail", message)
+        assert doctor.exit_code(checks.values()) == 1
 
 
-def test_the_store_that_was_opened_is_closed(tmp_path: Path) -> None:
-    closed: list[bool] = []
-
-    class Store:
-        def close(self) -> None:
-            closed.append(True)
-
-    examine(tmp_path, open_store=Store)
-    assert closed == [True]
+def test_a_store_in_memory_is_a_warning(tmp_path: Path) -> None:
+    check = examine(tmp_path, open_store=lambda: Store(path=None))["knowledge"]
+    advice = "in memory, built anew at each start as it cannot be kept in the cache folder"
+    assert check == Check("knowledge", "warn", f"3,000 entries, {advice}")
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
@@ -127,9 +137,12 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_every_content_file_that_does_not_load_fails(tmp_path: Path) -> None:
-    problems = [(Path("/mine/tools/a.py"), "it declares no tool"), ("/mine/personas/b.md", "it has no title")]
+    problems: list[tuple[str | Path, str]] = [
+        (Path("/mine/tools/a.py"), "it declares no tool"),
+        ("/mine/personas/b.md", "it has no title"),
+    ]
     checks = doctor.examine(
-        {"HOME": str(tmp_path)}, problems=problems, open_store=object, open_gpus=NO_GPU, cache=tmp_path
+        {"HOME": str(tmp_path)}, problems=problems, open_store=Store, open_gpus=NO_GPU, cache=tmp_path
     )
     found = [check for check in checks if check.name == "content"]
     assert found == [
@@ -213,7 +226,7 @@ def test_a_clients_file_that_cannot_be_read_is_a_warning_with_the_line(tmp_path:
 
 
 def test_without_a_home_the_clients_are_warnings_and_nothing_is_raised(tmp_path: Path) -> None:
-    found = doctor.examine({}, platform="linux", open_store=object, open_gpus=NO_GPU, cache=tmp_path)
+    found = doctor.examine({}, platform="linux", open_store=Store, open_gpus=NO_GPU, cache=tmp_path)
     clients = {check.status for check in found if check.name.startswith("client ")}
     assert clients == {"warn"}
 

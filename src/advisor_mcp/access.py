@@ -53,16 +53,27 @@ def paths_allowed() -> bool:
     return access.anywhere or access.root is not None
 
 
+def expanded(given: str) -> Path:
+    """The path with a leading `~` or `~user` replaced; raises `UsageError` for a user who has no home folder here."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{shown(given)} names a home folder that is not known; give the whole path") from None
+
+
 def readable(given: str) -> Path:
     """The path a caller named, if this call may read it; raises `UsageError` otherwise. It need not exist."""
     access = _current.get()
     if "\0" in given:
         raise UsageError(f"{shown(given)} is not a usable path")
     if access.anywhere:
-        return Path(given).expanduser()
+        return expanded(given)
     if access.root is None:
         raise UsageError("this server reads no paths; pass the file's content, or ask its operator for --root DIR")
-    path = (access.root / given).resolve()
+    try:
+        path = (access.root / given).resolve()
+    except (OSError, RuntimeError):  # links that lead in a circle
+        raise UsageError(f"{shown(given)} is not a usable path") from None
     if not path.is_relative_to(access.root):
         raise UsageError(f"{shown(given)} lies outside the folder that this server may read")
     return path

@@ -8,7 +8,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -63,6 +65,26 @@ class Problem:
     message: str
 
 
+class Faults:
+    """Logs the traceback of a fault when it is first seen, and from then on how often it was."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[Hashable] = Counter()
+        self._guard = threading.Lock()
+
+    def log(self, what: str, error: BaseException) -> None:
+        """Log a fault, under the words that say what failed; it is the same one when its kind and its lines are."""
+        lines = traceback.walk_tb(error.__traceback__)
+        fault = type(error), frozenset((frame.f_code.co_filename, line) for frame, line in lines)
+        with self._guard:
+            self._seen[fault] += 1
+            count = self._seen[fault]
+        if count == 1:
+            _log.error("%s", what, exc_info=error)
+        elif str(count).strip("0") == "1":  # 10, 100, 1000, ...
+            _log.error("%s: the same fault (%s) for the %s time", what, type(error).__name__, f"{count:,}th")
+
+
 def describe_tool(tool: Tool) -> dict[str, Any]:
     """A tool's declaration as the snapshot holds it."""
     return {
@@ -97,6 +119,7 @@ class Catalogue:
     personas: Mapping[str, PersonaEntry]
     problems: tuple[Problem, ...] = ()
     folders: tuple[Path, ...] = field(default=())
+    faults: Faults = field(default_factory=Faults, compare=False, repr=False)
 
     def declaration(self, name: str) -> Tool:
         """Import a tool's file and return its declaration; raises `UsageError` for a name that is not served."""
@@ -122,8 +145,8 @@ class Catalogue:
             raise
         except RecursionError:
             raise UsageError(f"{name}: the arguments are nested too deeply; pass a plain configuration") from None
-        except Exception as error:
-            _log.exception("%s failed", name)
+        except (Exception, SystemExit) as error:  # a tool that exits must not take its caller with it
+            self.faults.log(f"{name} failed", error)
             raise InternalError(f"{name} failed on a fault of its own; please report the arguments you gave") from error
 
     def limit(self, name: str, arguments: Mapping[str, Any]) -> int:
@@ -193,7 +216,19 @@ def build(folders: Sequence[Path] = ()) -> Catalogue:
             else:
                 served[found["name"]] = _tool_entry(found, path) if kind == "tool" else PersonaEntry(**found, path=path)
     index.save()
+    if folders:
+        problems += _fact_problems()
     return Catalogue(dict(sorted(tools.items())), dict(sorted(personas.items())), tuple(problems), tuple(folders))
+
+
+def _fact_problems() -> list[Problem]:
+    """The user's fact files that cannot be read, or not to their end."""
+    from advisor_mcp import knowledge
+
+    try:
+        return [Problem(Path(path), message) for path, message in knowledge.open_store().problems()]
+    except Exception as error:  # as with a tool: whatever it is, the rest is served
+        return [Problem(content.cache_folder(), f"the store of facts cannot be built: {type(error).__name__}: {error}")]
 
 
 @lru_cache(maxsize=1)
@@ -288,7 +323,7 @@ class _Index:
                 self.known[key] = _describe(kind, path)
             except AdvisorError as error:
                 return {"error": error.message}
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # a user's file may fail in any way at all; a failure is not cached, for its cause may lie elsewhere
                 return {"error": f"it failed to load: {type(error).__name__}: {str(error)[:200]}"}
         self.seen[key] = self.known[key]

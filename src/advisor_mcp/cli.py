@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -122,10 +123,10 @@ def _content_folders(given: Sequence[str]) -> tuple[list[Path], list[str]]:
         if word == "--content":
             if at == len(given):
                 raise UsageError("--content needs a folder; write --content DIR")
-            folders.append(Path(given[at]).expanduser())
+            folders.append(access.expanded(given[at]))
             at += 1
         elif word.startswith("--content="):
-            folders.append(Path(word.removeprefix("--content=")).expanduser())
+            folders.append(access.expanded(word.removeprefix("--content=")))
         else:
             rest.append(word)
     return folders, [*rest, *given[at:]]
@@ -236,7 +237,7 @@ def _batch(found: Catalogue, name: str, path: str) -> int:
         batch.run(found, name, sys.stdin or (), sys.stdout)
         return ANSWERED
     try:
-        lines: TextIO = Path(path).expanduser().open(encoding="utf-8", errors="surrogateescape")
+        lines: TextIO = access.expanded(path).open(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or "the path is not valid").lower()
         raise UsageError(f"cannot read {shown(path, flags.LONGEST_PATH)}: {reason}") from None
@@ -378,12 +379,16 @@ def _demo(load: Load, given: Sequence[str]) -> int:
 
 def _doctor(load: Load, given: Sequence[str]) -> int:
     parser = Parser(f"{PROGRAM} doctor", description="Check the installation, its GPUs and its clients.")
-    if _parsed(parser, given) is None:
+    parser.add_argument("--json", action="store_true", help="print the checks as a JSON list")
+    asked = _parsed(parser, given)
+    if asked is None:
         return ANSWERED
     from advisor_mcp import doctor
 
     checks = doctor.examine(os.environ, problems=_problems(load))
-    print("\n".join(doctor.format_check(check) for check in checks))
+    told = [asdict(check) for check in checks]
+    lines = (doctor.format_check(check) for check in checks)
+    print(json.dumps(told, ensure_ascii=False, indent=2) if asked.json else "\n".join(lines))
     return doctor.exit_code(checks)
 
 

@@ -19,7 +19,7 @@ def built_in() -> Path:
 
 def named_by_environment() -> list[Path]:
     """The user's folders from ADVISOR_MCP_CONTENT, separated as PATH is; the working directory is never one of them."""
-    return [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+    return [Path(os.path.expanduser(part)) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
 
 
 def activate(folders: Iterable[Path]) -> None:
@@ -52,7 +52,7 @@ def persona_files() -> dict[str, Path]:
 def cache_folder() -> Path:
     """Where rebuilt files are kept; it may not exist or not be writable, and nothing is lost when it goes."""
     if named := os.environ.get("ADVISOR_MCP_CACHE"):
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "advisor-mcp" / "Cache"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advisor-mcp"

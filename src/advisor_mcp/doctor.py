@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from advisor_mcp import __version__
 from advisor_mcp.connecting import CLIENTS, Client, Entry, Environment, is_present, is_temporary, read_entry
@@ -23,6 +23,15 @@ PACKAGE = "advisor-mcp"
 OLDEST_PYTHON = (3, 11)
 OPTIONAL = ("anthropic", "huggingface-hub")
 Status = Literal["ok", "warn", "fail"]
+
+
+class Knowledge(Protocol):
+    """The knowledge store: a query's rows, and the file that it lies in, or None for one in memory."""
+
+    path: Path | None
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +48,15 @@ def examine(
     *,
     platform: str = sys.platform,
     problems: Sequence[tuple[str | Path, str]] = (),
-    open_store: Callable[[], object] | None = None,
+    open_store: Callable[[], Knowledge] | None = None,
     open_gpus: Callable[[], AbstractContextManager[DeviceSource]] = open_devices,
     cache: Path | None = None,
 ) -> list[Check]:
     """Every check, in the order in which they are shown. Raises nothing: what goes wrong is a check that failed.
 
     `problems` are the content files that are not served, with the reason each; `open_store` opens the knowledge
-    store; `cache` is the folder that it is built into. What is left out is found as the server would find it.
+    store, which is asked for its size; `cache` is the folder that it is built into. What is left out is found as the
+    server would find it.
     """
     return [
         _python(),
@@ -149,23 +159,26 @@ def _gpus(open_source: Callable[[], AbstractContextManager[DeviceSource]]) -> Ch
     return Check("gpus", "ok", f"{devices}, driver {driver.driver_version or 'of unknown version'}")
 
 
-def _open_store() -> object:
+def _open_store() -> Knowledge:
     from advisor_mcp.knowledge import open_store
 
     return open_store()
 
 
-def _store(open_store: Callable[[], object]) -> Check:
+def _store(open_store: Callable[[], Knowledge]) -> Check:
+    from advisor_mcp.knowledge.store import COUNT
+
     try:
         store = open_store()
-        close = getattr(store, "close", None)
-        if callable(close):
-            close()
+        count = store.rows(COUNT)[0][0]
     except AdvisorError as error:
         return Check("knowledge", "fail", error.message)
     except Exception as error:  # whatever it is, the doctor is there to say so
-        return Check("knowledge", "fail", f"the store does not open ({type(error).__name__}: {error}); report this")
-    return Check("knowledge", "ok", "the store opens")
+        return Check("knowledge", "fail", f"the store does not answer ({type(error).__name__}: {error}); report this")
+    if store.path is None:
+        advice = "in memory, built anew at each start as it cannot be kept in the cache folder"
+        return Check("knowledge", "warn", f"{count:,} entries, {advice}")
+    return Check("knowledge", "ok", f"{count:,} entries")
 
 
 def _cache(folder: Path | None) -> Check:
@@ -181,7 +194,7 @@ def _cache(folder: Path | None) -> Check:
 
 def _content(problems: Sequence[tuple[str | Path, str]]) -> list[Check]:
     if not problems:
-        return [Check("content", "ok", "every tool and persona loads")]
+        return [Check("content", "ok", "every tool, persona and fact loads")]
     return [Check("content", "fail", f"{path} is not served: {error}") for path, error in problems]
 
 

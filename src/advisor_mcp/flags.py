@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import shlex
 import sys
@@ -281,7 +282,7 @@ def _json(text: str) -> Any:
 def read_text(path: str) -> str:
     """A file's text; raises `UsageError` with the reason when it cannot be read."""
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8-sig")
+        return Path(os.path.expanduser(path)).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{shown(path, LONGEST_PATH)} is not UTF-8 text; give a text file") from None
     except (OSError, ValueError) as error:

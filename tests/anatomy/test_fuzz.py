@@ -74,14 +74,17 @@ def test_no_value_of_a_field_crashes_or_gives_an_absurd_count(model_type: str, d
     paths = [path for path in fields(config) if path != ("model_type",)]
     for _ in range(data.draw(st.integers(1, 3))):
         config = changed(config, data.draw(st.sampled_from(paths)), data.draw(ODD))
+    said = ""
     try:
         architecture = architecture_of(config)
         counted = parameters(architecture)
         state = state_bytes(state_groups(architecture, architecture.bound()), 1000)
         run = forward(architecture, architecture.workload(1000))
     except (CannotAnswer, UsageError) as error:
-        assert 0 < len(error.message) < 1000
-        assert "\n" not in error.message
+        said = error.message
+    if said:
+        assert len(said) < 1000
+        assert "\n" not in said
         return
     assert all(count >= 0 for count in counted.by_component.values())
     assert 0 < counted.active <= counted.total < 2**63

@@ -227,7 +227,7 @@ def test_call_takes_arguments_as_json_as_a_file_and_from_standard_input(
 ) -> None:
     (tmp_path / "a.json").write_text('{"what": "fits"}', encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"what": "fits"}'))
-    answer = (0, "It is fits.\n- **fits**: yes\n- **findings**: \n", "")
+    answer = (0, "It is fits.\n- **fits**: yes\n", "")
     assert run(capsys, "call", "judge", "--args", '{"what": "fits"}') == answer
     assert run(capsys, "call", "judge", "--args", f"@{tmp_path / 'a.json'}") == answer
     assert run(capsys, "call", "judge", "--args", "-") == answer
@@ -384,6 +384,29 @@ def test_doctor_prints_a_line_per_check_and_fails_on_broken_content(
     code, out, err = run(capsys, "doctor", "--content", str(tmp_path / "none"))
     assert (code, err) == (1, "")
     assert f"fail  content: {tmp_path / 'none'} is not served: the content folder does not exist" in out.splitlines()
+
+
+def test_doctor_tells_its_checks_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, out, err = run(capsys, "doctor", "--json", "--content", str(tmp_path / "none"))
+    checks = json.loads(out)
+    assert (code, err, [set(check) for check in checks]) == (1, "", [{"name", "status", "message"}] * len(checks))
+    assert [check for check in checks if check["status"] == "fail"] == [
+        {
+            "name": "content",
+            "status": "fail",
+            "message": f"{tmp_path / 'none'} is not served: the content folder does not exist",
+        }
+    ]
+
+
+def test_a_home_folder_that_is_not_known_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "advisor-mcp: '~no-such-user/x' names a home folder that is not known; give the whole path\n"
+    assert run(capsys, "--content", "~no-such-user/x", "list") == (2, "", said)
+    assert run(capsys, "list", "--content=~no-such-user/x") == (2, "", said)
+    assert run(capsys, "call", "judge", "--batch", "~no-such-user/x") == (2, "", said)
 
 
 def test_doctor_works_where_the_catalogue_does_not(

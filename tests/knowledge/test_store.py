@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,134 @@ def test_a_cache_that_cannot_be_written_means_a_store_in_memory(
     opened = knowledge.open_store()
     assert opened.path is None
     assert opened.find("gpu", "h100-sxm") is not None
+
+
+def cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a store that was built into a cache of its own, and that this process has not opened."""
+    monkeypatch.setenv("ADVISOR_MCP_CACHE", str(folder))
+    monkeypatch.setattr(store, "_stores", {})
+    knowledge.open_store().connection.close()
+    monkeypatch.setattr(store, "_stores", {})
+    (path,) = folder.iterdir()
+    return path
+
+
+def other_database(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table other (id)")
+    connection.close()
+
+
+def overwritten(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8_192] + b"garbage" * 10_000 + whole[78_192:])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "garbage": lambda path: path.write_bytes(b"garbage\n"),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:20_480]),
+    "header alone": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "overwritten in the middle": overwritten,
+    "another database": other_database,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_store_is_built_again_in_its_place(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cached(tmp_path, monkeypatch)
+    whole = path.read_bytes()
+    DAMAGES[damage](path)
+    opened = knowledge.open_store()
+    assert (opened.path, path.read_bytes() == whole, list(tmp_path.iterdir())) == (path, True, [path])
+    assert opened.find("gpu", "h100-sxm") is not None
+    assert opened.search("attention").total > 6
+
+
+def test_a_damaged_store_that_cannot_be_replaced_means_a_store_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cached(tmp_path, monkeypatch)
+    path.unlink()
+    path.mkdir()
+    opened = knowledge.open_store()
+    assert (opened.path, list(tmp_path.iterdir())) == (None, [path])
+    assert opened.find("gpu", "h100-sxm") is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("gpus/a.toml", b'[[gpu]]\nname = "A"\n', "an entry has no id"),
+        ("gpus/a.toml", b"[[gpu]]\n", "an entry has no id and no name"),
+        ("gpus/a.toml", b'[gpu]\nid = "a"\nname = "A"\n', "it has no [[gpu]] entry; begin each entry with [[gpu]]"),
+        ("gpus/a.toml", b"gpu = [1]\n", "it has no [[gpu]] entry; begin each entry with [[gpu]]"),
+        ("gpus/a.toml", b'[[gpus]]\nid = "a"\n', "it has no [[gpu]] entry; begin each entry with [[gpu]]"),
+        ("gpus/a.toml", b"", "it has no [[gpu]] entry; begin each entry with [[gpu]]"),
+        (
+            "gpus/a.toml",
+            b'[[gpu]]\nid = "a"\nname = "A"\naliases = "b"\n',
+            "'a' has aliases that are not a list of texts",
+        ),
+        (
+            "gpus/a.toml",
+            b'[[gpu]]\nid = "a"\nname = "A"\nsources = [1]\n',
+            "'a' has sources that are not a list of texts",
+        ),
+        ("models/a.toml", b'[[model]]\nid = "a"\nname = "A"\n', "'a' has no config"),
+        (
+            "models/a.toml",
+            b'[[model]]\nid = "a"\nname = "A"\nconfig = {}\nnull_fields = 5\n',
+            "'a' has null_fields that are not a list of texts",
+        ),
+        ("models/a.json", b"[" * 100_000, "it is nested too deeply"),
+        ("models/a.json", b'{"a": "\\ud800"}', "'a' is not Unicode text: it holds half of a surrogate pair"),
+        ("gpus/a.json", b"{}", "only a model's config.json may be JSON; write other facts as TOML"),
+    ],
+)
+@pytest.mark.usefixtures("content_folders")
+def test_a_file_of_facts_that_cannot_be_used_is_a_problem_and_the_rest_is_there(
+    tmp_path: Path, name: str, text: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_bytes(text)
+    content.activate([tmp_path])
+    opened = knowledge.open_store()
+    assert opened.problems() == [(str(path), message)]
+    assert opened.find("gpu", "h100-sxm") is not None
+
+
+@pytest.mark.usefixtures("content_folders")
+def test_a_folder_that_is_named_as_a_file_of_facts_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "gpus" / "a.toml").mkdir(parents=True)
+    content.activate([tmp_path])
+    assert knowledge.open_store().problems() == [
+        (str(tmp_path / "gpus" / "a.toml"), "it cannot be read: is a directory")
+    ]
+
+
+@pytest.mark.usefixtures("content_folders")
+def test_a_problem_is_told_with_the_path_of_the_folder_in_use(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "gpus").mkdir(parents=True)
+        (tmp_path / folder / "gpus" / "a.toml").write_text("[[gpu", encoding="utf-8")
+        content.activate([tmp_path / folder])
+        ((path, _),) = knowledge.open_store().problems()
+        assert path == str(tmp_path / folder / "gpus" / "a.toml")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+@pytest.mark.usefixtures("content_folders")
+def test_a_file_whose_name_is_not_utf8_is_read_or_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "gpus").mkdir()
+    (tmp_path / "gpus" / os.fsdecode(b"\xff.toml")).write_text("[[gpu", encoding="utf-8")
+    content.activate([tmp_path])
+    ((path, _),) = knowledge.open_store().problems()
+    assert path == str(tmp_path / "gpus" / "\\udcff.toml")
 
 
 @pytest.mark.usefixtures("content_folders")

@@ -74,6 +74,15 @@ async def test_a_prompt_that_cannot_be_made_is_invalid_parameters(
     assert (caught.value.error.code, caught.value.error.message) == (INVALID_PARAMS, sentence)
 
 
+async def test_an_argument_that_is_no_text_is_named(server: AdvisorServer) -> None:
+    with pytest.raises(MCPError) as caught:
+        await server.get_prompt("sample", {"focus": 3})
+    assert (caught.value.error.code, caught.value.error.message) == (
+        INVALID_PARAMS,
+        "sample: focus must be text, not 3",
+    )
+
+
 async def test_a_fault_while_rendering_tells_the_client_nothing_of_itself(
     server: AdvisorServer, era: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

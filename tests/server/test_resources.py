@@ -22,7 +22,7 @@ from advisor_mcp.serving.application import AdvisorServer
 
 pytestmark = pytest.mark.anyio
 
-KINDS = {"models": "model", "gpus": "gpu", "techniques": "technique", "sources": "source"}
+KINDS = {"models": "model", "gpus": "gpu", "techniques": "technique", "sources": "source", "evidence": "evidence"}
 FILE = "repo:owner/name@0123abc:src/file.py"
 ENTRIES: dict[str, list[dict[str, Any]]] = {
     "model": [
@@ -32,6 +32,7 @@ ENTRIES: dict[str, list[dict[str, Any]]] = {
     "gpu": [{"id": f"gpu-{number:03}", "name": f"GPU {number}"} for number in range(120)],
     "technique": [],
     "source": [{"id": "arxiv:2305.13245", "name": "GQA"}, {"id": FILE, "name": "100 % of a file — ü"}],
+    "evidence": [{"id": "memory-total", "name": "Memory, measured over predicted", "low": 0.9, "high": 1.1}],
 }
 
 
@@ -68,7 +69,7 @@ async def test_lists_and_briefings_are_resources(server: AdvisorServer, era: Any
     async with Client(server, mode=era) as client:
         resources = [wire(each) for each in (await client.list_resources()).resources]
     lists = [("models", "Models"), ("gpus", "Accelerators"), ("techniques", "Techniques")]
-    lists += [("sources", "Sources"), ("personas", "Personas")]
+    lists += [("sources", "Sources"), ("evidence", "Evidence records"), ("personas", "Personas")]
     assert resources == [
         *(
             {"uri": f"advisor://{name}", "name": name, "title": title, "mimeType": "application/json"}
@@ -95,6 +96,7 @@ async def test_every_kind_has_a_template_whose_ids_may_hold_reserved_characters(
         ("advisor://gpus/{+id}", "application/json"),
         ("advisor://techniques/{+id}", "application/json"),
         ("advisor://sources/{+id}", "application/json"),
+        ("advisor://evidence/{+id}", "application/json"),
         ("advisor://personas/{+name}", "text/markdown"),
     ]
 
@@ -112,6 +114,12 @@ async def test_a_fact_is_read_by_any_of_its_names(server: AdvisorServer, era: An
 async def test_a_source_is_read_under_the_id_that_answers_cite(server: AdvisorServer, era: Any, encode: Any) -> None:
     found = await read(server, era, f"advisor://sources/{encode(FILE)}")
     assert json.loads(found["text"]) == ENTRIES["source"][1]
+
+
+@pytest.mark.usefixtures("known")
+async def test_evidence_is_read_under_the_id_that_answers_name(server: AdvisorServer, era: Any) -> None:
+    found = await read(server, era, "advisor://evidence/memory-total")
+    assert json.loads(found["text"]) == ENTRIES["evidence"][0]
 
 
 @pytest.mark.usefixtures("known")
@@ -140,12 +148,12 @@ async def test_a_persona_is_read_as_its_full_briefing(server: AdvisorServer, roo
         (
             "advisor://model",
             "unknown resource 'advisor://model'; did you mean 'advisor://models'? (available: advisor://models, "
-            "advisor://gpus, advisor://techniques, advisor://sources, advisor://personas)",
+            "advisor://gpus, advisor://techniques, advisor://sources, advisor://evidence, advisor://personas)",
         ),
         (
             "file:///etc/passwd",
             "unknown resource 'file:///etc/passwd' (available: advisor://models, "
-            "advisor://gpus, advisor://techniques, advisor://sources, advisor://personas)",
+            "advisor://gpus, advisor://techniques, advisor://sources, advisor://evidence, advisor://personas)",
         ),
     ],
 )
@@ -177,6 +185,7 @@ async def test_a_fault_while_reading_tells_the_client_nothing_of_itself(
         ("advisor://models/{+id}", "PHI_", ["phi-x"]),
         ("advisor://models/{+id}", "zz", []),
         ("advisor://sources/{+id}", "arxiv:23", ["arxiv:2305.13245"]),
+        ("advisor://evidence/{+id}", "mem", ["memory-total"]),
         ("advisor://personas/{+name}", "dr. s", ["sample"]),
         ("advisor://nothing/{+id}", "", []),
     ],

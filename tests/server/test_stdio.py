@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,22 @@ import anyio
 import pytest
 from benchmarks.startup import WireClient
 from mcp import Client, StdioServerParameters
+from mcp.types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    LATEST_PROTOCOL_VERSION,
+    PARSE_ERROR,
+    PROTOCOL_VERSION_META_KEY,
+)
 from tests.server.samples import TOOLS, environment, serving
 
 ACTION = "serve_stdio()"
 PATIENCE_S = 60
+ENVELOPE = {  # what a request of the newer era carries in place of a handshake
+    PROTOCOL_VERSION_META_KEY: LATEST_PROTOCOL_VERSION,
+    CLIENT_INFO_META_KEY: {"name": "wire-client", "version": "1"},
+    CLIENT_CAPABILITIES_META_KEY: {},
+}
 
 
 @pytest.fixture
@@ -38,6 +51,19 @@ def client(root: Path) -> Iterator[WireClient]:
             stream.close()
         except BrokenPipeError:
             assert stream is client.process.stdin
+
+
+@contextmanager
+def served(root: Path) -> Iterator[WireClient]:
+    """A server that nothing was said to yet; one that hangs is killed."""
+    client = WireClient(serving(root, ACTION), environment(), stderr=subprocess.DEVNULL)
+    watchdog = threading.Timer(PATIENCE_S, client.process.kill)
+    watchdog.start()
+    try:
+        yield client
+    finally:
+        watchdog.cancel()
+        client.close()
 
 
 def call(client: WireClient, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -119,10 +145,42 @@ def test_a_signal_ends_the_server_even_in_mid_call(client: WireClient, number: s
     assert errors(client) == ""
 
 
-def test_a_line_that_is_no_message_is_passed_over(client: WireClient) -> None:
+def put(client: WireClient, line: str) -> None:
+    """Send a line as it stands."""
     assert client.process.stdin
-    client.process.stdin.write(b'{"jsonrpc": \n\xff\xfe\n\n[]\n')
-    assert call(client, "adder", first=1)["total"] == 2
+    client.process.stdin.write(line.encode() + b"\n")
+    client.process.stdin.flush()
+
+
+@pytest.mark.parametrize("modern", [False, True])
+@pytest.mark.parametrize(
+    "broken", ['{"name": "\\ud800"}', '{"\\ud800": 1}', f"{'[' * 50_000}{']' * 50_000}", "7" * 5_000, '{"name": ']
+)
+def test_a_request_that_cannot_be_read_is_answered_under_its_id(root: Path, modern: bool, broken: str) -> None:
+    with served(root) as client:
+        if modern:
+            client.request("tools/list", {"_meta": ENVELOPE})
+        else:
+            client.initialize()
+        put(client, f'{{"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": {broken}}}')
+        answer = client.receive()
+        assert (answer["id"], answer["error"]["code"]) == ("mine", PARSE_ERROR)
+        listed = client.request("tools/list", {"_meta": ENVELOPE} if modern else {})
+    assert [tool["name"] for tool in listed["tools"]] == sorted(TOOLS)
+
+
+def test_a_line_that_cannot_be_read_is_answered_before_the_first_request_too(root: Path) -> None:
+    with served(root) as client:
+        put(client, "hello")
+        answer = client.receive()
+        client.initialize()
+    assert (answer["id"], answer["error"]["code"]) == (None, PARSE_ERROR)
+
+
+def test_blank_lines_are_passed_over(client: WireClient) -> None:
+    put(client, "\n  \r\n")
+    client.ask("ping", {})
+    assert client.receive()["result"] == {}
 
 
 def test_a_call_of_ten_million_characters_is_refused_and_the_next_is_answered(client: WireClient) -> None:

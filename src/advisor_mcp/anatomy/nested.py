@@ -27,11 +27,17 @@ DEFAULTS: dict[str, Defaults] = {
     "llama": ("LlamaConfig", _dense(4096, 11008, 32, 32, 32000)),
     "mistral": ("MistralConfig", _dense(4096, 14336, 32, 32, 32000, num_key_value_heads=8)),
     "ministral3": ("Ministral3Config", _dense(4096, 14336, 34, 32, 131072, num_key_value_heads=8, head_dim=128)),
+    "mistral4": ("Mistral4Config", _dense(4096, 12288, 36, 32, 131072)),
     "qwen2": ("Qwen2Config", _dense(4096, 22016, 32, 32, 151936, num_key_value_heads=32)),
     "qwen3": ("Qwen3Config", _dense(4096, 22016, 32, 32, 151936, num_key_value_heads=32, head_dim=128)),
     "gemma": ("GemmaConfig", _dense(3072, 24576, 28, 16, 256000, num_key_value_heads=16, head_dim=256)),
     "gemma2": ("Gemma2Config", _dense(2304, 9216, 26, 8, 256000, num_key_value_heads=4, head_dim=256)),
     "phi3": ("Phi3Config", _dense(3072, 8192, 32, 32, 32064)),
+    "cohere2": ("Cohere2Config", _dense(8192, 22528, 40, 64, 256000)),
+    "exaone4": ("Exaone4Config", _dense(4096, 16384, 32, 32, 102400, num_key_value_heads=32)),
+    "granite": ("GraniteConfig", _dense(4096, 11008, 32, 32, 32000)),
+    "lfm2": ("Lfm2Config", _dense(2560, 12288, 32, 32, 65536, num_key_value_heads=8)),
+    "persimmon": ("PersimmonConfig", _dense(4096, 16384, 36, 64, 262144)),
 }
 
 

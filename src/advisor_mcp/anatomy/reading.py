@@ -73,7 +73,7 @@ def _known(name: str, _folders: tuple[Path, ...]) -> Model | None:
     if fact is None:
         return None
     notes = () if fact["id"] == name else (f"{shown(name)} is read as {fact['id']}",)
-    return Model(fact["name"], architecture_of(fact["config"]), tuple(fact["sources"]), notes)
+    return Model(fact["name"], architecture_of(fact["config"]), tuple(fact.get("sources", ())), notes)
 
 
 def _from_path(text: str) -> Model:

@@ -131,9 +131,14 @@ def gated_norm(b: Draft, name: str, gate: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class KimiDelta:
-    """Kimi Delta Attention: a decay per key channel, made by a product of rank `delta_vd`, as is the output gate."""
+    """Kimi Delta Attention: a decay per key channel (f) and an output gate (g), made by products of rank `delta_vd`.
+
+    Those whose letter `full_rank` has are made by one matrix; `decay` is the shape of A_log.
+    """
 
     dtype: str = "fp32"
+    full_rank: str = ""
+    decay: Axes = (1, 1, "delta_vh", 1)
 
     def write(self, b: Draft, source: str, span: Span, prefix: str = "self_attn.") -> None:
         """Add the projections, the convolutions, the recurrence with its state, the gated norm and the output product."""
@@ -141,11 +146,14 @@ class KimiDelta:
             b.linear(f"{prefix}{letter}_proj", source, letter, (axis, "h"), ROLE)
         convolve_each(b, prefix)
         for letter, axis in (("f", "delta_k"), ("g", "delta_v")):
+            if letter in self.full_rank:
+                b.linear(f"{prefix}{letter}_proj", source, letter, (axis, "h"), ROLE)
+                continue
             b.linear(f"{prefix}{letter}_a_proj", source, f"{letter}_a", ("delta_vd", "h"), ROLE)
             b.linear(f"{prefix}{letter}_b_proj", f"{letter}_a", letter, (axis, "delta_vd"), ROLE)
         b.linear(f"{prefix}b_proj", source, "b", ("delta_vh", "h"), ROLE)
         decay = [
-            b.tensor(f"{prefix}A_log", (1, 1, "delta_vh", 1), ROLE),
+            b.tensor(f"{prefix}A_log", self.decay, ROLE),
             b.tensor(f"{prefix}dt_bias", ("delta_k",), ROLE),
         ]
         scan(b, ("mixed", "f", "b"), "core", decay)

@@ -104,6 +104,7 @@ def embed(b: Draft, root: str, per_layer: bool) -> None:
 def add_per_layer(b: Draft, stream: str, out: str) -> None:
     """The layer's own embedding, gated by the stream, projected, normalised."""
     b.linear("per_layer_input_gate", stream, "pg", ("ple", "h"), "other")
-    b.op("gate", ("pg",), "pa", (*TOKENS, "ple"))
+    b.value("ple_in", (*TOKENS, "ple"))
+    b.op("gate", ("pg", "ple_in"), "pa", (*TOKENS, "ple"))
     b.linear("per_layer_projection", "pa", "pp", ("h", "ple"), "other")
     b.norm("post_per_layer_input_norm", "pp", out)

@@ -64,11 +64,15 @@ class Filled(Config):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A kind of layer: its attention, which earlier positions that sees, and its feed-forward part."""
+    """A kind of layer: its attention, which earlier positions that sees, and its feed-forward part.
+
+    `order` says where its norms stand if not where the other layers' do.
+    """
 
     attention: Attention
     feed: Feed
-    span: Span = Span()
+    span: Span = Span()  # noqa: RUF009
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def stack(
 
     def write(b: Draft, kind: str) -> None:
         layer = table[kind]
-        order.write(b, layer.attention, layer.feed, layer.span)
+        (layer.order or order).write(b, layer.attention, layer.feed, layer.span)
 
     is_tied = c.flag("tie_word_embeddings") if tied is None else tied
     blocks = [
@@ -141,7 +145,7 @@ def _prediction(layer: Layer, order: Order, names: Names, layers: tuple[int, ...
     b.norm("hnorm", "hidden", "hn")
     b.op("concatenate", ("en", "hn"), "eh", (*b.tokens, "joined_h"))
     b.linear("eh_proj", "eh", "x", ("h", "joined_h"), "other")
-    order.write(b, layer.attention, layer.feed, layer.span)
+    (layer.order or order).write(b, layer.attention, layer.feed, layer.span)
     b.norm("shared_head.norm", "out", "xn")
     if repeats:
         b.linear("shared_head.head", "xn", "logits", ("vocab", "h"), "lm_head")
@@ -218,15 +222,15 @@ def flags(c: Config, name: str, layers: int) -> list[bool] | None:
     return [bool(entry) for entry in found]
 
 
-def same_for_all(c: Config, *names: str, default: int | None = None) -> int:
+def same_for_all(c: Config, *names: str, default: int | None = None, least: int = 1) -> int:
     """A whole number, or a list that gives the same one for every layer; lists that vary raise `CannotAnswer`."""
     name = next((name for name in names if c.given(name)), names[0])
     value = c.data.get(name)
     if not isinstance(value, list):
-        return c.number(*names, default=default)
+        return c.number(*names, default=default, least=least)
     if not value or any(entry != value[0] for entry in value):
         raise CannotAnswer(f"{c.prefix}{name} differs between layers ({shown(value)}), which is not described")
-    return Config({name: value[0]}, c.prefix, c.notes).number(name)
+    return Config({name: value[0]}, c.prefix, c.notes).number(name, least=least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ class Indexed:
         self.latent.project(b, source, prefix)
         reads: tuple[str, ...] = ("qr", "kva", "kvb")
         if self.own:
-            _indexer(b, source, f"{prefix}indexer.")
+            indexer(b, source, f"{prefix}indexer.")
             b.caches.append(Cache("full", entry=((1, ("index_hd",)),)))
             reads = (*reads, "picked")
         attend(b, span, key_dim="qk_dim", value_dim="v_dim", reads=reads)
@@ -253,7 +257,8 @@ class Indexed:
         b.linear(f"{prefix}o_proj", "att", "o", ("h", "v"), "attention", self.latent.bias)
 
 
-def _indexer(b: Draft, source: str, prefix: str) -> None:
+def indexer(b: Draft, source: str, prefix: str) -> None:
+    """Add DeepSeek's indexer, which scores every earlier position: the value `picked`; it reads the value `qan` too."""
     role = "sparse_indexer"
     b.linear(f"{prefix}wq_b", "qan", "iq", ("index_q", "q_rank"), role)
     b.linear(f"{prefix}wk", source, "ik", ("index_hd", "h"), role)
@@ -278,7 +283,8 @@ class Varied:
 
     `tag` marks the axes of another kind of layer ("qh.sliding" for the tag ".sliding"): those of `tagged` have it. `vd` is
     the size of a value head. `qk_norm` normalises per head ("head") or over the full width ("width"); `gate` names a
-    projection to one number per head, which scales what the attention returns, and `sinks` the learned sinks.
+    projection to one number per head (with `gate_wide` one per element), which scales what the attention returns, and
+    `sinks` the learned sinks.
     """
 
     tag: str = ""
@@ -289,6 +295,7 @@ class Varied:
     qk_norm: Literal["", "head", "width"] = ""
     gate: str = ""
     sinks: str = ""
+    gate_wide: bool = False
 
     def axis(self, name: str) -> str:
         """The axis of this kind of layer."""
@@ -326,7 +333,8 @@ class Varied:
         b.caches.append(Cache("full" if held.window is None else "sliding", entry, cap_tokens=held.window))
         last = "att"
         if self.gate:
-            b.linear(f"{prefix}{self.gate}", source, "og", (heads, "h"), "attention")
+            gates = self.axis("out") if self.gate_wide else heads
+            b.linear(f"{prefix}{self.gate}", source, "og", (gates, "h"), "attention")
             b.op("gate", ("att", "og"), "gated", (*b.tokens, heads, self.vd))
             last = "gated"
         b.linear(f"{prefix}o_proj", last, "o", ("h", self.axis("out")), "attention", self.o_bias)

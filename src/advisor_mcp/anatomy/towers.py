@@ -12,7 +12,7 @@ from typing import Any
 
 from advisor_mcp.anatomy.config import Config
 from advisor_mcp.anatomy.inventory import Axes, Axis, Block
-from advisor_mcp.anatomy.multimodal import filled
+from advisor_mcp.anatomy.multimodal import filled, with_fields
 from advisor_mcp.anatomy.parts import Draft, Norm
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
 
@@ -209,7 +209,9 @@ PIXTRAL = Layer(
 )  # fmt: skip
 
 
-def pixtral_encoder(c: Config, sizes: dict[str, int], root: str = "vision_tower.") -> list[Block]:
+def pixtral_encoder(
+    c: Config, sizes: dict[str, int], root: str = "vision_tower.", layer: Layer = PIXTRAL
+) -> list[Block]:
     """Pixtral's tower: RMSNorm, a gated MLP, rotary positions, no biases."""
     patch = c.number("patch_size")
     sizes |= {
@@ -222,7 +224,7 @@ def pixtral_encoder(c: Config, sizes: dict[str, int], root: str = "vision_tower.
     axes: Axes = ("vision.h", c.number("num_channels", default=3), patch, patch)
     convolve(first, "patch_conv", "pixels", "patches", axes, "vision", PATCHES)
     first.norm("ln_pre", "patches", "x", "rms", "vision.h", "vision")
-    layers = PIXTRAL.block("vision-layer", f"{root}transformer.layers.{{layer}}.", c.layers())
+    layers = layer.block("vision-layer", f"{root}transformer.layers.{{layer}}.", c.layers())
     return [first.block((0,), "vision"), layers]
 
 
@@ -257,16 +259,20 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def tower_config(c: Config, *known: str) -> Config:
+    """The configuration of a tower of one of the `known` types (the first where it names none), its defaults filled in."""
+    kind = c.text("model_type") or known[0]
+    if kind not in known:
+        raise CannotAnswer(f"{c.prefix}model_type is {shown(kind)}; described here are {', '.join(known)}", [kind])
+    return with_fields(filled(c, *ENCODERS[kind]), model_type=kind)
+
+
 def encoder(c: Config, model_type: str, sizes: dict[str, int]) -> list[Block]:
     """The tower that a wrapper's vision_config names (`model_type` where it names none): CLIP, SigLIP or Pixtral."""
-    kind = c.text("model_type") or model_type
-    if kind not in ENCODERS:
-        known = ", ".join(sorted(ENCODERS))
-        raise CannotAnswer(f"{c.prefix}model_type is {shown(kind)}; the towers described here are {known}", [kind])
-    c = filled(c, *ENCODERS[kind])
-    if kind == "clip_vision_model":
+    c = tower_config(c, *sorted(ENCODERS, key=lambda kind: kind != model_type))
+    if c.text("model_type") == "clip_vision_model":
         return clip(c, sizes, "vision_tower.vision_model.")
-    if kind == "siglip_vision_model":
+    if c.text("model_type") == "siglip_vision_model":
         return siglip_encoder(c, sizes, "vision_tower.vision_model.", c.flag("vision_use_head", default=True))
     return pixtral_encoder(c, sizes)
 

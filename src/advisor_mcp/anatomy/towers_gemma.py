@@ -340,6 +340,42 @@ def gemma4_vision(c: Config, text_width: int, sizes: dict[str, int]) -> list[Blo
     return [b.block((0,), "vision"), layers, last.block((0,), "vision")]
 
 
+def unified(
+    vision: Config | None, audio: Config | None, width: int, sizes: dict[str, int]
+) -> tuple[list[Block], tuple[Block, ...]]:
+    """The ways into Gemma 4's unified decoder, which has no towers: patches through a matrix, sound as it is."""
+    blocks = []
+    if vision is not None:
+        blocks.append(_unified_vision(vision, width, sizes))
+    if audio is not None:
+        names = ("audio_embed_dim", "output_proj_dims", "hidden_size", "audio_samples_per_token")
+        sizes["audio.out"] = audio.number(*names, default=640, of="Gemma4UnifiedAudioConfig")
+        b = Draft("audio-projector", "model.embed_audio.", FRAMES)
+        b.linear("embedding_projection", "sound", "soft", (width, "audio.out"), "audio")
+        blocks.append(b.block((0,), "audio"))
+    return blocks, ()
+
+
+def _unified_vision(c: Config, width: int, sizes: dict[str, int]) -> Block:
+    of = "Gemma4UnifiedVisionConfig"
+    side = c.number("patch_size", default=16, of=of) * c.number("pooling_kernel_size", default=3, of=of)
+    sizes |= {
+        "vision.pixels": 3 * side * side,
+        "vision.h": c.number("mm_embed_dim", default=3840, of=of),
+        "vision.positions": c.number("mm_posemb_size", default=1120, of=of),
+        "vision.out": c.number("output_proj_dims", default=3840, of=of),
+    }
+    b = Draft("vision-projector", "model.vision_embedder.", PATCHES)
+    b.norm("patch_ln1", "pixels", "n1", "layer", "vision.pixels", "vision")
+    b.linear("patch_dense", "n1", "patches", ("vision.h", "vision.pixels"), "vision", bias=True)
+    b.norm("patch_ln2", "patches", "n2", "layer", "vision.h", "vision")
+    b.tensor("pos_embedding", ("vision.positions", 2, "vision.h"), "vision")
+    b.norm("pos_norm", "n2", "x", "layer", "vision.h", "vision")
+    b.prefix = "model.embed_vision."
+    b.linear("embedding_projection", "x", "soft", (width, "vision.out"), "vision")
+    return b.block((0,), "vision")
+
+
 def gemma4_buffers(vision: Config | None, audio: Config | None, sizes: dict[str, int]) -> tuple[Block, ...]:
     """What the checkpoint holds beside the towers' parameters: limits of clipped matrices and statistics of the pool."""
     found = []

@@ -38,15 +38,16 @@ class Heads:
     """Grouped-query attention whose parts vary.
 
     `qk_norm` normalises queries and keys per head with one vector ("head"), over the full width ("width"), or with a vector
-    for each head ("heads"). `gate` names a projection whose sigmoid scales the output, `sub_norm` a norm before the output
-    projection. `fused` holds q, k and v in one matrix, `fused_kv` k and v. `kvh` and `kv` are the axes of the KV heads, which
-    a layer of another count replaces. `cores` counts the attentions that are computed over the same keys.
+    for each head ("heads"), or per head without weights ("bare"). `gate` names a projection whose sigmoid scales the output,
+    `sub_norm` a norm before the output projection. `fused` holds q, k and v in one matrix, `fused_kv` k and v. `kvh` and
+    `kv` are the axes of the KV heads, which a layer of another count replaces. `cores` counts the attentions that are
+    computed over the same keys.
     """
 
     q_bias: bool = False
     kv_bias: bool = False
     o_bias: bool = False
-    qk_norm: Literal["", "head", "width", "heads"] = ""
+    qk_norm: Literal["", "head", "width", "heads", "bare"] = ""
     sinks: bool = False
     gate: str = ""
     sub_norm: str = ""
@@ -96,8 +97,9 @@ class Heads:
             weights = [b.tensor(f"{name}.weight", (heads, "hd"), "qk_norm")]
             b.op("norm", (which,), out, (*b.tokens, width), weights=weights)
         else:
-            axis: Axis = "hd" if self.qk_norm == "head" else width
-            b.norm(name, which, out, axis=axis, role="qk_norm", axes=(*b.tokens, width))
+            axis: Axis = width if self.qk_norm == "width" else "hd"
+            kind: Norm = "none" if self.qk_norm == "bare" else "rms"
+            b.norm(name, which, out, kind, axis, "qk_norm", (*b.tokens, width))
 
     def _finish(self, b: Draft) -> str:
         if self.gate:
@@ -174,7 +176,8 @@ class StackedExperts:
 class Order:
     """Which norms stand around attention and feed-forward ("" where none does).
 
-    In a `parallel` layer both read the one norm before them, and one sum closes the layer.
+    In a `parallel` layer both read the one norm before them, and one sum closes the layer. The output of the norms in
+    `gated` is scaled by a gate of rank `gate_rank` that is made of that output.
     """
 
     before_attention: str = "input_layernorm"
@@ -183,6 +186,7 @@ class Order:
     after_feed: str = ""
     kind: Norm = "rms"
     parallel: bool = False
+    gated: tuple[str, ...] = ()
 
     def write(self, b: Draft, attention: Attention, feed: Feed, span: Span) -> None:
         """Add a whole layer."""
@@ -199,7 +203,16 @@ class Order:
     def _norm(self, b: Draft, name: str, source: str, out: str) -> str:
         if not name:
             return source
+        if name in self.gated:
+            return self._gated(b, name, source, out)
         b.norm(name, source, out, self.kind)
+        return out
+
+    def _gated(self, b: Draft, name: str, source: str, out: str) -> str:
+        b.norm(f"{name}.norm", source, f"{out}.normed", self.kind)
+        b.linear(f"{name}.W_down", f"{out}.normed", f"{out}.low", ("gate_rank", "h"), "norm")
+        b.linear(f"{name}.W_up", f"{out}.low", f"{out}.gate", ("h", "gate_rank"), "norm")
+        b.op("gate", (f"{out}.normed", f"{out}.gate"), out, RESIDUAL)
         return out
 
 

@@ -40,7 +40,7 @@ class Recorded:
 def named_by_environment() -> Path | None:
     """The recording that ADVISOR_MCP_GPUS names, to be read in place of this machine's GPUs."""
     named = os.environ.get(VARIABLE, "").strip()
-    return Path(named).expanduser() if named else None
+    return Path(os.path.expanduser(named)) if named else None
 
 
 def read_recording(path: Path) -> Recorded:

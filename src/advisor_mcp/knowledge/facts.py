@@ -20,7 +20,7 @@ KINDS = {
     "clusters": "cluster",
 }
 BUILT_IN = Path(__file__).parent / "facts"
-FORMAT = 2  # raise it when the store's tables change
+FORMAT = 3  # raise it when the store's tables or what an entry holds change
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,15 @@ def fact_files(folders: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def fingerprint(files: Iterable[tuple[str, Path]]) -> str:
-    """A hash of the files' names and contents."""
+    """A hash of the files' names and contents, and of where the user's lie, as problems with them are told by path."""
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for kind, path in files:
-        digest.update(f"\0{kind}/{path.name}\0".encode())
-        digest.update(path.read_bytes())
+        name = path.name if path.is_relative_to(BUILT_IN) else path
+        digest.update(f"\0{kind}/{name}\0".encode("utf-8", "backslashreplace"))
+        try:
+            digest.update(path.read_bytes())
+        except OSError:  # it is listed as a problem when the facts are read
+            digest.update(b"\0unreadable\0")
     return digest.hexdigest()[:20]
 
 
@@ -76,7 +80,11 @@ def read_facts(files: Iterable[tuple[str, Path]]) -> Facts:
                     raise ValueError(f"{fact.id!r} is there twice")
                 taken.update(dict.fromkeys(keys, fact.id))
                 result.facts.append(fact)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            result.problems.append((path, f"it cannot be read: {(error.strerror or 'no reason is given').lower()}"))
+        except RecursionError:
+            result.problems.append((path, "it is nested too deeply"))
+        except ValueError as error:
             result.problems.append((path, str(error)))
     return result
 
@@ -88,7 +96,10 @@ def _entries(kind: str, path: Path) -> Iterator[Fact]:
             raise ValueError("only a model's config.json may be JSON; write other facts as TOML")
         yield _fact(kind, {"id": path.stem.lower(), "name": path.stem, "config": config, "sources": []})
         return
-    for data in tomllib.loads(path.read_text(encoding="utf-8")).get(kind, []):
+    found = tomllib.loads(path.read_text(encoding="utf-8")).get(kind)
+    if not isinstance(found, list) or not all(isinstance(data, dict) for data in found):
+        raise ValueError(f"it has no [[{kind}]] entry; begin each entry with [[{kind}]]")
+    for data in found:
         yield _fact(kind, data)
 
 
@@ -99,12 +110,29 @@ def _fact(kind: str, data: dict[str, Any]) -> Fact:
     if kind == "model" and not isinstance(data.get("config"), dict):
         raise ValueError(f"{data['id']!r} has no config")
     if kind == "model":  # TOML has no null, and an absent field may have another default than a null one
-        data["config"] |= dict.fromkeys(data.get("null_fields", []))
-    aliases = tuple(str(alias) for alias in data.get("aliases", []))
+        data["config"] |= dict.fromkeys(_texts(data, "null_fields"))
+    if kind != "source":
+        data["sources"] = list(_texts(data, "sources"))  # so that what reads an entry need not ask
+    aliases = _texts(data, "aliases")
     if isinstance(data.get("hub_id"), str):
         aliases += (data["hub_id"],)
-    aliases += tuple(data.get("nvml_names", []))
+    aliases += _texts(data, "nvml_names")
+    _refuse_broken_text(data)
     return Fact(kind, data["id"], data["name"], aliases, _words(data), data)
+
+
+def _texts(data: dict[str, Any], field: str) -> tuple[str, ...]:
+    found = data.get(field, [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"{data['id']!r} has {field} that are not a list of texts")
+    return tuple(found)
+
+
+def _refuse_broken_text(data: dict[str, Any]) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{data['id']!r} is not Unicode text: it holds half of a surrogate pair") from None
 
 
 def _words(data: Any) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from advisor_mcp import content
 from advisor_mcp.knowledge import facts
 
+COUNT = "select count(*) from entries"
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -108,16 +110,27 @@ def open_store() -> Store:
 
 def _open(files: list[tuple[str, Path]]) -> Store:
     path = content.cache_folder() / f"knowledge-{facts.fingerprint(files)}.sqlite"
-    if not path.exists():
-        try:
-            _build_file(files, path)
-        except (OSError, sqlite3.Error):
-            return Store(_build(files, sqlite3.connect(":memory:", check_same_thread=False)), None)
-    return Store(_connect(path), path)
+    with contextlib.suppress(sqlite3.Error):
+        return Store(_connect(path), path)
+    try:
+        _build_file(files, path)
+        return Store(_connect(path), path)
+    except (OSError, sqlite3.Error):
+        return Store(_build(files, sqlite3.connect(":memory:", check_same_thread=False)), None)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    """A read-only connection; raises `sqlite3.Error` for a file that is not there, is damaged or holds no store."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    try:
+        (state,) = connection.execute("pragma quick_check(1)").fetchone()  # half a millisecond a megabyte
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
+        connection.execute(COUNT).fetchone()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _build_file(files: list[tuple[str, Path]], path: Path) -> None:
@@ -158,14 +171,19 @@ def _build(files: list[tuple[str, Path]], connection: sqlite3.Connection) -> sql
         pk=("kind", "key"), ignore=True,
     )  # fmt: skip
     problems.create({"path": str, "message": str})
-    problems.insert_all({"path": str(path), "message": message} for path, message in read.problems)
+    problems.insert_all({"path": _storable(str(p)), "message": _storable(message)} for p, message in read.problems)
     entries.enable_fts(["name", "aliases", "text"], tokenize="porter unicode61")
     connection.commit()
     return connection
 
 
+def _storable(text: str) -> str:
+    """A text that SQLite takes: a file's name may hold bytes that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def find(kind: str, name: str) -> dict[str, Any] | None:
-    """The entry of a kind (model, gpu, technique, source) by id, name or alias, or None."""
+    """The entry of a kind (model, gpu, technique, source, evidence) by id, name or alias, or None."""
     return open_store().find(kind, name)
 
 

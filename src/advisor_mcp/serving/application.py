@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -59,7 +58,6 @@ _PROMPT_ARGUMENTS = (
     PromptArgument(name="focus", description="What to concentrate on, in a few words", required=False),
     PromptArgument(name="depth", description="brief or full (default)", required=False),
 )
-_log = logging.getLogger(__name__)
 
 
 class AdvisorServer(MCPServer[Any]):
@@ -111,7 +109,7 @@ class AdvisorServer(MCPServer[Any]):
         except AdvisorError as error:
             raise MCPError(INVALID_PARAMS, error.message) from None
         except Exception as error:
-            _log.exception("the persona %s could not be rendered", name)
+            self.catalogue.faults.log(f"the persona {name} could not be rendered", error)
             sentence = f"the persona {shown(name)} could not be rendered; the server's log says why"
             raise MCPError(INTERNAL_ERROR, sentence) from error
         message = PromptMessage(role="user", content=TextContent(text=text))
@@ -145,7 +143,7 @@ class AdvisorServer(MCPServer[Any]):
         except AdvisorError as error:
             raise ResourceNotFoundError(error.message) from None
         except Exception as error:
-            _log.exception("the resource %s could not be read", uri)
+            self.catalogue.faults.log(f"the resource {uri} could not be read", error)
             raise ResourceError(f"{shown(str(uri))} could not be read; the server's log says why") from error
         return [ReadResourceContents(content=text, mime_type=mime_type)]
 
@@ -172,8 +170,8 @@ class AdvisorServer(MCPServer[Any]):
             data, text = present(answer, self.catalogue.limit(name, arguments))
         except AdvisorError as error:
             return _refusal(_sentence(error))
-        except (Exception, SystemExit):  # a tool that exits must not take the server with it
-            _log.exception("%s failed", name)
+        except Exception as error:
+            self.catalogue.faults.log(f"{name} failed", error)
             return _refusal(f"{name} failed on a fault of its own; please report the arguments you gave")
         return CallToolResult(content=[TextContent(text=text)], structured_content=data)
 
@@ -188,6 +186,8 @@ class AdvisorServer(MCPServer[Any]):
         for key in given:
             if key not in known:
                 raise UsageError(f"{name}: unknown argument {shown(key)}{nearest(key, known)} (it takes focus, depth)")
+            if not isinstance(given[key], str):
+                raise UsageError(f"{name}: {key} must be text, not {shown(given[key])}")
         return render(self.catalogue, name, **given)
 
 

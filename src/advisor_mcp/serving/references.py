@@ -46,6 +46,7 @@ KINDS = {
         Kind("gpus", "gpu", "Accelerator", "Memory, bandwidth, peak rates and links of an accelerator"),
         Kind("techniques", "technique", "Technique", "What a technique solves, what it costs, where it stops working"),
         Kind("sources", "source", "Source", "A source that answers cite: what it is, and what of it was read"),
+        Kind("evidence", "evidence", "Evidence record", "How far a formula was off, on which published measurements"),
         Kind("personas", "persona", "Persona", "A persona's whole briefing", variable="name", mime_type=MARKDOWN),
     )
 }

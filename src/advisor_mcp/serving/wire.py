@@ -14,8 +14,10 @@ from typing import cast
 import anyio
 from anyio import to_thread
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
 
 from advisor_mcp.serving.application import AdvisorServer
+from advisor_mcp.serving.unreadable import pass_messages
 
 CHUNK = 1 << 20
 
@@ -31,8 +33,10 @@ class WireIn:
         while chunk := await to_thread.run_sync(os.read, self._descriptor, CHUNK, abandon_on_cancel=True):
             *ended, rest = chunk.split(b"\n")
             for line in ended:
-                yield b"".join((*parts, line)).decode("utf-8", "replace")
+                whole = b"".join((*parts, line))
                 parts.clear()
+                if whole.strip():
+                    yield whole.decode("utf-8", "replace")
             parts.append(rest)
 
 
@@ -95,8 +99,10 @@ def serve(server: AdvisorServer) -> None:
 async def _exchange(server: AdvisorServer, wire_in: int, wire_out: int) -> None:
     protocol = server._lowlevel_server  # the SDK serves a stream pair of one's own only through it
     lines, out = cast("anyio.AsyncFile[str]", WireIn(wire_in)), cast("anyio.AsyncFile[str]", WireOut(wire_out))
-    async with stdio_server(lines, out) as (read, write):
-        await protocol.run(read, write, protocol.create_initialization_options())
+    async with stdio_server(lines, out) as (read, write), anyio.create_task_group() as tasks:
+        told, heard = anyio.create_memory_object_stream[SessionMessage | Exception]()
+        tasks.start_soon(pass_messages, read, told, write)
+        await protocol.run(heard, write, protocol.create_initialization_options())
 
 
 def end_threads(status: int) -> None:

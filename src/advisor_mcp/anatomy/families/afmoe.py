@@ -19,10 +19,11 @@ class Biased:
     """A mixture whose experts are chosen by score plus a bias, which is a parameter."""
 
     mixture: Mixture
+    bias: str = "mlp.expert_bias"
 
     def write(self, b: Draft, source: str) -> None:
         """Add the bias and the mixture."""
-        b.tensor("mlp.expert_bias", ("choices",), "router")
+        b.tensor(self.bias, ("choices",), "router")
         self.mixture.write(b, source)
 
 

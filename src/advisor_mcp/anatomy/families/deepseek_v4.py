@@ -6,6 +6,7 @@ tokens each, or the window and every entry of 128 tokens. Tensor names are those
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from advisor_mcp.anatomy.config import Config
@@ -30,7 +31,8 @@ MODEL_TYPES = ("deepseek_v4",)
 OF = "DeepseekV4Config"
 DEFAULTS = {
     "num_attention_heads": 64, "head_dim": 512, "q_lora_rank": 1024, "num_experts_per_tok": 6, "n_routed_experts": 256,
-    "n_shared_experts": 1, "moe_intermediate_size": 2048, "hc_mult": 4, "sliding_window": 128, "o_groups": 8, "o_lora_rank": 1024, "index_n_heads": 64,
+    "n_shared_experts": 1, "moe_intermediate_size": 2048, "hc_mult": 4, "sliding_window": 128,
+    "o_groups": 8, "o_lora_rank": 1024, "index_n_heads": 64,
     "index_head_dim": 128, "index_topk": 512, "num_hash_layers": 3, "num_key_value_heads": 1,
 }  # fmt: skip
 HEAD_MIX: tuple[tuple[str, Axis], ...] = (("base", "streams"), ("scale", 1))
@@ -123,7 +125,7 @@ def _attentions(f: Filled, layers: int) -> list[str]:
     return _checked("compress_ratios" if listed is None else "layer_types", kinds, listed or ratios or kinds, layers)
 
 
-def _checked(name: str, kinds: list[str | None], given: list[object], layers: int) -> list[str]:
+def _checked(name: str, kinds: list[str | None], given: Sequence[object], layers: int) -> list[str]:
     if len(kinds) < layers:
         raise UsageError(f"{name} in the configuration has {len(kinds)} entries for {layers} layers")
     found = []
@@ -200,17 +202,18 @@ def _compressor(b: Draft, source: str, prefix: str, size: str, width: str, rate:
 def _layer(b: Draft, attention: Compressed) -> None:
     """Attention and experts, each between a mix of the residual streams into one and its return to all of them."""
     b.value("xs", STREAMS)
-    _gather(b, "attn", "xs", "x1", "attention")
+    gather(b, "attn", "xs", "x1", "attention")
     b.norm("attn_norm", "x1", "a")
     attention.write(b, "a")
-    _scatter(b, "attn", "xs", "o", "rs")
-    _gather(b, "ffn", "rs", "x2", "mlp")
+    scatter(b, "attn", "xs", "o", "rs")
+    gather(b, "ffn", "rs", "x2", "mlp")
     b.norm("ffn_norm", "x2", "m")
     MIXTURE.write(b, "m")
-    _scatter(b, "ffn", "rs", "y", "out")
+    scatter(b, "ffn", "rs", "y", "out")
 
 
-def _gather(b: Draft, which: str, streams: str, out: str, role: str) -> None:
+def gather(b: Draft, which: str, streams: str, out: str, role: str) -> None:
+    """Mix the residual streams into one by weights that a product of all of them makes."""
     fn = b.tensor(f"hc_{which}_fn", ("mixes", "wide_h"), role, dtype="fp32")
     base = b.tensor(f"hc_{which}_base", ("mixes",), role, dtype="fp32")
     scale = b.tensor(f"hc_{which}_scale", (3,), role, dtype="fp32")
@@ -219,7 +222,8 @@ def _gather(b: Draft, which: str, streams: str, out: str, role: str) -> None:
     b.op("combine", (streams, f"{which}_mix"), out, RESIDUAL)
 
 
-def _scatter(b: Draft, which: str, streams: str, update: str, out: str) -> None:
+def scatter(b: Draft, which: str, streams: str, update: str, out: str) -> None:
+    """Mix the residual streams among each other and add the update to each."""
     product: Terms = ((2, (*TOKENS, "streams", "streams", "h")),)
     b.op("linear", (streams, update, f"{which}_mix"), out, STREAMS, product)
 

@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from advisor_mcp.anatomy import towers_gemma
 from advisor_mcp.anatomy.config import Config
-from advisor_mcp.anatomy.inventory import Architecture, Axes, Block, Span, Terms
+from advisor_mcp.anatomy.inventory import Architecture, Block, Span, Terms
 from advisor_mcp.anatomy.multimodal import filled, with_fields
 from advisor_mcp.anatomy.nested import text_part, tie
 from advisor_mcp.anatomy.parts import RESIDUAL, Draft, Experts, Gated, assemble, by_kind, expert_axes, head_block
 from advisor_mcp.anatomy.sharing import LAYER_KINDS, PER_LAYER, Normed, add_per_layer, borrowing, embed, unused
 from advisor_mcp.errors import UsageError
 
-MODEL_TYPES = ("gemma4", "gemma4_text")
+MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text")
 OF = "Gemma4TextConfig"
 DEFAULTS = {
     "vocab_size": 262_144, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30, "num_attention_heads": 8,
-    "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 512, "vocab_size_per_layer_input": 262_144,
-    "hidden_size_per_layer_input": 256,
+    "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 512, "hidden_size_per_layer_input": 256,
 }  # fmt: skip
 EXPERTS = Experts(router="router.proj", prefix="experts.", layout="stacked_out_in")
 
 
 def describe(c: Config) -> Architecture:
-    """A configuration of transformers' Gemma4Config (text, vision and audio) or Gemma4TextConfig."""
-    if c.text("model_type") == "gemma4_text":
+    """A configuration of transformers' Gemma4Config (text, vision and audio), Gemma4UnifiedConfig, or of their text alone."""
+    family = c.text("model_type") or "gemma4"
+    if family.endswith("_text"):
         c.number("hidden_size")
-        return _decoder(filled(c, OF, DEFAULTS), "gemma4_text", "model.", c.flag("tie_word_embeddings", default=True))
+        return _decoder(_text(c, family), family, "model.", c.flag("tie_word_embeddings", default=True))
     text = text_part(c)
-    inner = _decoder(filled(text, OF, DEFAULTS), "gemma4", "model.language_model.", tie(c, text, default=True))
+    inner = _decoder(_text(text, family), family, "model.language_model.", tie(c, text, default=True))
     vision, audio = c.part("vision_config"), c.part("audio_config")
     sizes: dict[str, int] = {}
-    blocks = towers_gemma.gemma4_vision(vision, inner.sizes["h"], sizes) if vision else []
-    blocks += towers_gemma.gemma4_audio(audio, inner.sizes["h"], sizes) if audio else []
+    build = towers_gemma.unified if family == "gemma4_unified" else _towers
+    blocks, beside = build(vision, audio, inner.sizes["h"], sizes)
     return replace(
         inner,
         blocks=(*blocks, *inner.blocks),
-        beside=(*inner.beside, *towers_gemma.gemma4_buffers(vision, audio, sizes)),
+        beside=(*inner.beside, *beside),
         sizes={**inner.sizes, **sizes},
         notes=tuple(c.notes),
     )
+
+
+def _text(c: Config, family: str) -> Config:
+    """The decoder's fields with its class's defaults; the unified model has no per-layer embeddings and no experts."""
+    if not family.startswith("gemma4_unified"):
+        return filled(c, OF, DEFAULTS)
+    c = with_fields(c, hidden_size_per_layer_input=0, enable_moe_block=False)
+    return filled(c, "Gemma4UnifiedTextConfig", DEFAULTS | {"sliding_window": 1024})
+
+
+def _towers(
+    vision: Config | None, audio: Config | None, width: int, sizes: dict[str, int]
+) -> tuple[list[Block], tuple[Block, ...]]:
+    blocks = towers_gemma.gemma4_vision(vision, width, sizes) if vision else []
+    blocks += towers_gemma.gemma4_audio(audio, width, sizes) if audio else []
+    return blocks, towers_gemma.gemma4_buffers(vision, audio, sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +117,9 @@ def _sizes(c: Config, layers: int) -> dict[str, int]:
     sizes = {"h": c.number("hidden_size"), "qh": c.number("num_attention_heads"), "vocab": c.number("vocab_size")}
     sizes |= {"ffn": c.number("intermediate_size"), "layers": layers}
     ple = c.number("hidden_size_per_layer_input", least=0)
-    return sizes | ({"ple": ple, "ple_vocab": c.number("vocab_size_per_layer_input")} if ple else {})
+    if not ple:
+        return sizes
+    return sizes | {"ple": ple, "ple_vocab": c.number("vocab_size_per_layer_input", default=262_144, of=OF)}
 
 
 def _rows(c: Config, reach: list[str], sizes: dict[str, int], derived: dict[str, Terms]) -> list[Row]:
@@ -170,7 +187,7 @@ def _layer(b: Draft, attention: Normed, span: Span, mlp: Gated, experts: bool, p
     if experts:
         _experts(b)
     b.norm("post_feedforward_layernorm", "both" if experts else "y", "yn")
-    b.add("r", "yn", "r2")
+    b.add("r", "yn", "r2" if per_layer else "out")
     if per_layer:
         add_per_layer(b, "r2", "pn")
         b.add("r2", "pn", "out")

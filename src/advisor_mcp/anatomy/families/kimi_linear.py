@@ -41,8 +41,8 @@ def describe(c: Config) -> Architecture:
     for name in NOT_DESCRIBED:
         if c.data.get(name) or linear.data.get(name):
             raise CannotAnswer(f"the configuration has {name}, a variant of Kimi Linear that is not described here")
-    mixers, feeds = _mixers(c, linear), _feeds(c)
-    kinds = [f"{mixer}-{feed}" for mixer, feed in zip(mixers, feeds, strict=True)]
+    mixed, feeds = mixers(c, linear), _feeds(c)
+    kinds = [f"{mixer}-{feed}" for mixer, feed in zip(mixed, feeds, strict=True)]
     q_rank = c.optional("q_lora_rank")
     attention: dict[str, Attention] = {
         "linear": KimiDelta(state_dtype(c)),
@@ -61,7 +61,7 @@ def describe(c: Config) -> Architecture:
     return assemble(c, "kimi_linear", blocks, sizes, LATENT_DERIVED | DELTA_DERIVED, False, beside=beside)
 
 
-def _mixers(c: Config, linear: Config) -> list[str]:
+def mixers(c: Config, linear: Config) -> list[str]:
     """The mixer of each layer: transformers' list, or the checkpoint's two lists, whose layers count from 1."""
     layers = c.layers()
     listed = c.layer_kinds("layer_types", layers, LAYER_KINDS)

@@ -66,6 +66,7 @@ class Cross:
         """Add the projections, norms of queries and keys per head, the attention, its cache and its gate."""
         seen: Axes = ("b", "images", "image_tokens")
         b.linear("cross_attn.q_proj", source, "q", ("q", "h"), "attention")
+        b.value("image", (*seen, "h"))
         for name in ("k", "v"):
             b.linear(f"cross_attn.{name}_proj", "image", name, ("kv", "h"), "attention", tokens=seen)
         b.norm("cross_attn.q_norm", "q", "qn", axis="hd", role="qk_norm", axes=(*b.tokens, "q"))
@@ -73,9 +74,18 @@ class Cross:
         flops = ((4, (*b.tokens, "images", "image_tokens", "qh", "hd")),)
         b.op("attention", ("qn", "kn", "v"), "att", (*b.tokens, "qh", "hd"), flops)
         b.caches.append(Cache("cross", fixed=((2, ("images", "image_tokens", "kvh", "hd")),)))
-        b.linear("cross_attn.o_proj", "att", "o", ("h", "q"), "attention")
-        b.tensor("cross_attn_attn_gate", (1,), "attention")
-        b.tensor("cross_attn_mlp_gate", (1,), "attention")
+        b.linear("cross_attn.o_proj", "att", "oa", ("h", "q"), "attention")
+        b.op("scale", ("oa",), "o", b.values["oa"].axes, weights=[b.tensor("cross_attn_attn_gate", (1,), "attention")])
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """The MLP of a layer that attends to images, with a gate of its own."""
+
+    def write(self, b: Draft, source: str) -> None:
+        """Add the MLP and its gate."""
+        Gated().write(b, source, "ya")
+        b.op("scale", ("ya",), "y", b.values["ya"].axes, weights=[b.tensor("cross_attn_mlp_gate", (1,), "attention")])
 
 
 def _decoder(c: Config, family: str, image_tokens: int) -> Architecture:
@@ -90,7 +100,9 @@ def _decoder(c: Config, family: str, image_tokens: int) -> Architecture:
     def layer(b: Draft, kind: str) -> None:
         if kind == "cross":
             b.tokens = (*b.tokens, "with_images")
-        pre_norm_layer(b, Cross() if kind == "cross" else Grouped(), Gated(), Span())
+            pre_norm_layer(b, Cross(), Scaled(), Span())
+        else:
+            pre_norm_layer(b, Grouped(), Gated(), Span())
 
     blocks = [_embedding(), *by_kind(kinds, layer), head_block("model.embed_tokens.weight", tied=False)]
     if "cross" in kinds and image_tokens:

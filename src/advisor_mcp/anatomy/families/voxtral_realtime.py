@@ -46,6 +46,7 @@ def _decoder(c: Config, tied: bool) -> Architecture:
         Grouped().write(b, "a", span)
         b.add("x", "o", "r")
         b.norm("post_attention_layernorm", "r", "n")
+        b.value("delay", ("b", "h"))
         b.linear("ada_rms_norm.linear1", "delay", "d1", (DELAY, "h"), "other", tokens=("b",))
         b.linear("ada_rms_norm.linear2", "d1", "d2", ("h", DELAY), "other", tokens=("b",))
         b.op("scale", ("n", "d2"), "m", b.values["n"].axes)

@@ -55,7 +55,7 @@ class Biased:
         rows = HEARD if self.across else b.tokens
         tag = "c" if self.across else ""
         b.linear(f"{self.prefix}q_proj", source, f"{tag}q", ("q", "h"), "attention", bias=True)
-        read = "heard" if self.across else source
+        read = b.value("heard", (*HEARD, "h")) if self.across else source
         b.linear(f"{self.prefix}k_proj", read, f"{tag}k", ("kv", "h"), "attention", tokens=rows)
         b.linear(f"{self.prefix}v_proj", read, f"{tag}v", ("kv", "h"), "attention", bias=True, tokens=rows)
         reads = [f"{tag}{name}" for name in "qkv"]
