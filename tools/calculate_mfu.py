@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -11,12 +13,12 @@ from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
 from advisor_mcp.formulas.devices import read_device
-from advisor_mcp.formulas.utilisation import Utilisation, utilisation
-from advisor_mcp.results import Answer, Derivation, Row
-from advisor_mcp.tracing.training_logs import Throughput, read_throughput
+from advisor_mcp.formulas.utilisation import Utilisation, doubts, total_over_active, utilisation
+from advisor_mcp.results import Answer, Derivation, Row, number
+from advisor_mcp.tracing.training_logs import Throughput, read_log, read_throughput
 
 Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-LARGEST_LOG_BYTES = 64_000_000
+LONGEST_PATH = 1024  # characters; a log's text is longer or has several lines
 
 
 class ConventionRow(Row):
@@ -31,7 +33,7 @@ class ConventionRow(Row):
 class MfuAnswer(Answer):
     model: str
     gpu: str
-    gpu_count: int
+    gpu_count: int | None = Field(default=None, description="Where it was given")
     dtype: str
     sequence_length: int
     tokens_per_s_per_gpu: float
@@ -45,10 +47,10 @@ def calculate_mfu(
     model: arguments.Model,
     gpu: arguments.Gpu,
     sequence_length: arguments.SequenceLength,
-    gpu_count: arguments.GpuCount = 1,
-    tokens_per_s: Annotated[Speed | None, Field(description="Measured, over all GPUs")] = None,
+    gpu_count: arguments.GpuCount | None = None,
+    tokens_per_s: Annotated[Speed | None, Field(description="Measured, over all GPUs; needs gpu_count")] = None,
     tokens_per_s_per_gpu: Annotated[Speed | None, Field(description="Measured, per GPU")] = None,
-    step_time_s: Annotated[Speed | None, Field(description="Measured; needs global_batch_size")] = None,
+    step_time_s: Annotated[Speed | None, Field(description="Measured; needs global_batch_size and gpu_count")] = None,
     log: Annotated[str | None, Field(description="A training log's text or path, instead")] = None,
     global_batch_size: Annotated[arguments.Count | None, Field(description="Sequences per optimizer step")] = None,
     recompute: arguments.Recompute = "none",
@@ -59,49 +61,65 @@ def calculate_mfu(
     side by side, from one measured speed: tokens/s, tokens/s/GPU, step time, or a pasted log.
     """
     found, device = read_model(model), read_device(gpu)
-    speed, measured = _speed(
-        tokens_per_s, tokens_per_s_per_gpu, step_time_s, log, global_batch_size, sequence_length, gpu_count
-    )
+    run = _Run(sequence_length, gpu_count, global_batch_size)
+    measured = _measured(run, tokens_per_s, tokens_per_s_per_gpu, step_time_s, log)
     peak = device.peak(dtype)
-    rows = utilisation(found.architecture, sequence_length, speed, peak, recompute)
+    rows = utilisation(found.architecture, sequence_length, measured.speed, peak, recompute)
     causal, full = rows[0], rows[1]
     return MfuAnswer(
         summary=(
-            f"{found.name} at {speed:,.0f} tokens/s per {device.id} reaches {100 * causal.mfu:.1f} % MFU "
-            f"({dtype} peak {peak:g} TFLOP/s) counting causal attention, {100 * full.mfu:.1f} % counting it in full; {_others(rows)}."
+            f"{found.name} at {_speed_text(measured.speed)} tokens/s per {device.id} reaches {100 * causal.mfu:,.1f} % MFU "
+            f"({dtype} peak {number(peak)} TFLOP/s) counting causal attention, {100 * full.mfu:,.1f} % counting it in full; "
+            f"{_others(rows)}."
         ),
         model=found.name,
         gpu=device.id,
         gpu_count=gpu_count,
         dtype=dtype,
         sequence_length=sequence_length,
-        tokens_per_s_per_gpu=round(speed, 2),
+        tokens_per_s_per_gpu=_rounded(measured.speed),
         peak_tflops=peak,
         achieved_tflops_per_gpu=round(causal.tflops_per_gpu, 2),
         conventions=[_row(row) for row in rows],
-        measured=measured,
+        measured=measured.how,
         assumptions=[
             *found.assumptions,
             *found.architecture.notes,
             *device.assumptions,
             f"recompute {recompute}; all weights are trained",
+            *measured.assumptions,
         ],
-        warnings=[*found.architecture.not_described, *_doubts(rows, dtype)],
+        warnings=[
+            *found.architecture.not_described,
+            *measured.warnings,
+            *doubts(rows, dtype),
+        ],
         sources=["arxiv:2204.02311", "arxiv:2205.05198", *found.sources, *device.sources],
         next_measurement="repeat with the mean of at least 20 steps after warm-up, data loading included",
-        derivation=_derivation(speed, peak) if detail == "full" else None,
+        derivation=_derivation(measured.speed, peak) if detail == "full" else None,
     )
 
 
-def _speed(
-    total: float | None,
-    per_gpu: float | None,
-    step: float | None,
-    log: str | None,
-    batch: int | None,
-    length: int,
-    gpus: int,
-) -> tuple[float, str]:
+@dataclass(frozen=True)
+class _Run:
+    """What turns a speed of the whole run into one per GPU, where it is known."""
+
+    length: int
+    gpus: int | None
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Tokens per second per GPU, and where they come from."""
+
+    speed: float
+    how: str
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _measured(run: _Run, total: float | None, per_gpu: float | None, step: float | None, log: str | None) -> _Measured:
     given = {"tokens_per_s": total, "tokens_per_s_per_gpu": per_gpu, "step_time_s": step, "log": log}
     named = [name for name, value in given.items() if value is not None]
     if len(named) != 1:
@@ -109,55 +127,101 @@ def _speed(
             f"give exactly one measured speed of {', '.join(given)}; {' and '.join(named) if named else 'none'} given"
         )
     if log is not None:
-        read = read_throughput(_log_text(log))
-        note = f"{read.framework} log: median of {read.lines - read.skipped} lines" + (
-            f" after {read.skipped} warm-up" if read.skipped else ""
-        )
-        return _from_log(read, batch, length, gpus), note
+        text, notes = _log_text(log)
+        return _from_log(read_throughput(text), run, notes)
     if step is not None:
-        return _per_gpu(
-            step, _batch(batch, "step_time_s"), length, gpus
-        ), f"step_time_s {step:g}, {batch} sequences a step"
+        batch, gpus = _needed("step_time_s", global_batch_size=run.batch, gpu_count=run.gpus)
+        return _Measured(
+            batch * run.length / step / gpus, f"step_time_s {number(step)}, {number(batch)} sequences a step"
+        )
+    if total is not None:
+        return _Measured(total / _gpus("tokens_per_s", run), f"tokens_per_s {number(total)}")
+    speed = float(per_gpu or 0)
+    return _Measured(speed, f"tokens_per_s_per_gpu {number(speed)}")
+
+
+def _needed(what: str, **facts: int | None) -> list[int]:
+    missing = [name for name, value in facts.items() if value is None]
+    if missing:
+        raise CannotAnswer(f"{what} needs {' and '.join(missing)} to become tokens per second per GPU", needs=missing)
+    return [value for value in facts.values() if value is not None]
+
+
+def _gpus(what: str, run: _Run) -> int:
+    return _needed(what, gpu_count=run.gpus)[0]
+
+
+def _from_log(read: Throughput, run: _Run, notes: tuple[str, ...]) -> _Measured:
+    warnings: tuple[str, ...] = ()
+    if read.unit == "tokens_per_s_per_gpu":
+        speed = read.value
+    elif read.unit == "tokens_per_s":
+        speed = read.value / _gpus(f"the {read.framework} log, which states tokens over all GPUs,", run)
+    elif read.unit == "step_time_s":
+        speed, warnings = _from_step_times(read, run)
+    else:
+        all_gpus = read.unit == "samples_per_s"
+        gpus = _gpus(f"the {read.framework} log, which states samples over all GPUs,", run) if all_gpus else 1
+        speed = read.value * run.length / gpus
+        notes = (*notes, "each sample of the log is taken as sequence_length tokens; shorter or padded ones are fewer")
+    return _Measured(speed, _lines(read), notes, warnings)
+
+
+def _from_step_times(read: Throughput, run: _Run) -> tuple[float, tuple[str, ...]]:
+    """Tokens per second per GPU, and what the log says against the batch that was given."""
+    what = f"the {read.framework} log, which states step times,"
+    stated = read.tokens_per_step or (read.global_batch_size or 0) * run.length
+    if run.batch is None and stated:
+        return stated / read.value / _gpus(what, run), ()
+    batch, gpus = _needed(what, global_batch_size=run.batch, gpu_count=run.gpus)
+    tokens = batch * run.length
+    differs = (
+        f"the log states {number(stated)} tokens a step, global_batch_size and sequence_length make {number(tokens)}"
+    )
+    return tokens / read.value / gpus, (differs,) if stated and stated != tokens else ()
+
+
+def _lines(read: Throughput) -> str:
+    if read.whole_run:
+        return f"{read.framework} log: mean since the start, evaluation and saving included"
+    used = read.lines - read.skipped - read.other_batches
     return (
-        (total / gpus, f"tokens_per_s {total:g}")
-        if total is not None
-        else (float(per_gpu or 0), f"tokens_per_s_per_gpu {per_gpu:g}")
+        f"{read.framework} log: median of {number(used)} line{'s' if used > 1 else ''}"
+        + (f" after {read.skipped} warm-up" if read.skipped else "")
+        + (f", {number(read.other_batches)} of other global batch sizes left out" if read.other_batches else "")
+        + (f", {number(read.global_batch_size)} sequences a step" if read.global_batch_size else "")
+        + (f", {number(read.tokens_per_step)} tokens a step" if read.tokens_per_step else "")
     )
 
 
-def _from_log(read: Throughput, batch: int | None, length: int, gpus: int) -> float:
-    if read.unit == "tokens_per_s_per_gpu":
-        return read.value
-    if read.unit == "tokens_per_s":
-        return read.value / gpus
-    if read.unit == "samples_per_s":
-        return read.value * length / gpus
-    return _per_gpu(read.value, _batch(batch, f"the {read.framework} log, which states step times,"), length, gpus)
-
-
-def _batch(batch: int | None, what: str) -> int:
-    if batch is None:
-        raise CannotAnswer(f"{what} needs global_batch_size to become tokens per second", needs=["global_batch_size"])
-    return batch
-
-
-def _per_gpu(step: float, batch: int, length: int, gpus: int) -> float:
-    return batch * length / step / gpus
-
-
-def _log_text(log: str) -> str:
-    """The log itself: a text of several lines or with blanks is taken as it is, anything else is a path."""
-    if "\n" in log or len(log) > 1024 or " " in log.strip():
-        return log
-    path = access.readable(log)
+def _log_text(log: str) -> tuple[str, tuple[str, ...]]:
+    """The log and what to say of its reading: one short line is a path if there is such a file, or if it has no blanks."""
+    if "\n" in log or "\r" in log or len(log) > LONGEST_PATH:
+        return log, ()
+    words = " " in log.strip()
     try:
-        if path.stat().st_size > LARGEST_LOG_BYTES:
-            raise UsageError(
-                f"{shown(log)} has {path.stat().st_size:,} bytes; pass the part with the steps you want ({LARGEST_LOG_BYTES:,} at most)"
-            )
-        return path.read_text(encoding="utf-8", errors="replace")
+        path = access.readable(log)
+        present = path.exists()
+    except (OSError, ValueError):
+        present = False
+    except UsageError:
+        if not words:
+            raise
+        present = False
+    if words and not present:
+        return log, ()
+    if present and not path.is_file():
+        raise UsageError(f"{shown(log)} is not a regular file; give the path of a log or its text")
+    try:
+        return _file_text(path)
     except (OSError, ValueError):
         raise UsageError(f"there is no readable log at {shown(log)}; give a path or the log's text") from None
+
+
+def _file_text(path: Path) -> tuple[str, tuple[str, ...]]:
+    file = read_log(path)
+    part = f"of the log's {number(file.size)} bytes the last {number(file.read)} were read"
+    return file.text, (part,) if file.read < file.size else ()
 
 
 def _row(row: Utilisation) -> ConventionRow:
@@ -172,17 +236,17 @@ def _row(row: Utilisation) -> ConventionRow:
 
 
 def _others(rows: list[Utilisation]) -> str:
-    return ", ".join(f"{100 * row.mfu:.1f} % by {row.convention.id}" for row in rows[2:])
+    mixture = total_over_active(rows) > 1
+    told = [row for row in rows[2:] if not (mixture and row.convention.id == "six_n_total")]
+    return ", ".join(f"{100 * row.mfu:,.1f} % by {row.convention.id}" for row in told)
 
 
-def _doubts(rows: list[Utilisation], dtype: str) -> list[str]:
-    if rows[0].mfu > 1:
-        return [
-            f"over 100 % of the {dtype} peak is not possible: check gpu_count, the unit of the speed, sequence_length and dtype"
-        ]
-    if rows[0].mfu > 0.75:
-        return ["above 75 % MFU no published run is known here: check gpu_count, the unit of the speed and dtype"]
-    return []
+def _speed_text(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
+def _rounded(speed: float) -> float:
+    return round(speed, 2) if speed >= 1 else float(f"{speed:.3g}")
 
 
 def _derivation(speed: float, peak: float) -> list[Derivation]:

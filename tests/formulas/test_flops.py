@@ -6,7 +6,7 @@ import pytest
 
 from advisor_mcp.anatomy.inventory import Span
 from advisor_mcp.anatomy.reading import architecture_of
-from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas.flops import absorbed, conventions, forward, hardware_share
 
 SMALL = {
@@ -75,7 +75,9 @@ def test_full_recomputation_makes_palm_hfu_four_thirds_of_mfu_and_leaves_the_hea
 
 def test_more_recomputed_blocks_than_layers_cannot_be() -> None:
     architecture = architecture_of(SMALL)
-    with pytest.raises(CannotAnswer, match="recompute 3 names more blocks than the model's 2 layers"):
+    with pytest.raises(
+        UsageError, match="recompute 3 names more blocks than the model's 2 layers; give at most that many"
+    ):
         hardware_share(architecture, conventions(architecture, 6)[0], 3)
 
 

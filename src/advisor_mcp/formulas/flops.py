@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from advisor_mcp.anatomy.inventory import Architecture, Sizes, total
-from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas.parameters import parameters
 
 BACKWARD = 2  # a product's backward pass is two products of the same size: one per operand
@@ -86,8 +86,8 @@ def conventions(architecture: Architecture, sequence_length: int) -> list[Conven
     counted = parameters(architecture)
     found = []
     for causal, used_by in (
-        (True, "calculators that count the causal mask; the lowest FLOPs, so the lowest MFU"),
-        (False, "Megatron-LM and torchtitan up to small terms: attention counted as if not causal"),
+        (True, "Megatron-LM, up to small terms: attention halved by the causal mask"),
+        (False, "torchtitan and DeepSpeed, up to small terms: attention counted as if not causal"),
     ):
         run = forward(architecture, architecture.workload(sequence_length, causal=causal))
         per_token = (1 + BACKWARD) * run.total / sequence_length
@@ -125,12 +125,17 @@ def _palm_attention(architecture: Architecture, sequence_length: int) -> float:
 
 
 def hardware_share(architecture: Architecture, convention: Convention, recompute: str | int) -> float:
-    """HFU / MFU of a convention: 1 + recomputed forward FLOPs / FLOPs per token."""
+    """HFU / MFU of a convention: 1 + recomputed forward FLOPs / FLOPs per token.
+
+    `recompute` is none, selective, full or a number of blocks; raises `UsageError` for more blocks than layers.
+    """
     if recompute == "none":
         return 1.0
     if recompute == "selective":
         return 1 + convention.selective / convention.flops_per_token
     share = 1.0 if recompute == "full" else int(recompute) / architecture.layers
     if share > 1:
-        raise CannotAnswer(f"recompute {recompute} names more blocks than the model's {architecture.layers} layers")
+        raise UsageError(
+            f"recompute {recompute} names more blocks than the model's {architecture.layers} layers; give at most that many"
+        )
     return 1 + share * convention.recomputed / convention.flops_per_token
