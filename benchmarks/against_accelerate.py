@@ -133,9 +133,8 @@ def main(argv: list[str] | None = None) -> int:
             published = truth[name.replace("/", "__")].get("published") or [{}]
             total = f"{published[0]['value']:,}" if "value" in published[0] else "none found"
             note = published[0].get("explanation") or ""
-            print(
-                f"| {name} | {ours(files[name])} | {theirs(options.python, name, endpoint, options.cache)} | {total}{f' ({note})' if note else ''} |"
-            )
+            counted = theirs(options.python, name, endpoint, options.cache)
+            print(f"| {name} | {ours(files[name])} | {counted} | {total}{f' ({note})' if note else ''} |")
     return 0
 
 

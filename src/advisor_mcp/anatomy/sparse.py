@@ -26,6 +26,7 @@ from advisor_mcp.anatomy.parts import (
     by_kind,
     embedding_block,
     head_block,
+    kv_cache,
 )
 from advisor_mcp.anatomy.variants import PRE_NORM, Names, Order
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
@@ -76,6 +77,17 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """What the checkpoint calls the parts of a prediction layer; `prefix` is where it stands if not after the layers."""
+
+    prefix: str | None = None
+    embedding_norm: str = "enorm"
+    hidden_norm: str = "hnorm"
+    join: str = "eh_proj"
+    last_norm: str = "shared_head.norm"
+
+
+@dataclass(frozen=True, slots=True)
 class Beside:
     """What the checkpoint holds beside the model.
 
@@ -88,6 +100,7 @@ class Beside:
     layers: int = 0
     kind: str | None = None
     repeats: bool = False
+    ahead: Ahead = Ahead()
 
 
 NOTHING = Beside(None)
@@ -122,7 +135,7 @@ def _beside(
     first = len(kinds)
     layers = tuple(range(first, first + beside.layers))
     kind = beside.kind or kinds[-1]
-    found = [_prediction(table[kind], order, names, layers, beside.repeats)] if layers else []
+    found = [_prediction(table[kind], order, names, layers, beside)] if layers else []
     routed = tuple(index for index, name in enumerate((*kinds, *(kind for _ in layers))) if name.startswith("moe"))
     if beside.router_bias and routed:
         found.append(router_biases(f"{names.layer}{beside.router_bias}", routed))
@@ -134,22 +147,23 @@ def router_biases(name: str, layers: tuple[int, ...]) -> Block:
     return Block("router biases", layers, (Tensor(name, ("choices",), "router", dtype="fp32"),))
 
 
-def _prediction(layer: Layer, order: Order, names: Names, layers: tuple[int, ...], repeats: bool) -> Block:
+def _prediction(layer: Layer, order: Order, names: Names, layers: tuple[int, ...], beside: Beside) -> Block:
     """DeepSeek-V3's prediction layer (arXiv:2412.19437, section 2.2): two norms and a matrix, a decoder layer, a norm."""
-    b = Draft("multi-token prediction", names.layer)
+    ahead = beside.ahead
+    b = Draft("multi-token prediction", ahead.prefix or names.layer)
     b.value("ahead", RESIDUAL)
     b.value("hidden", RESIDUAL)
-    if repeats:
+    if beside.repeats:
         b.tensor("embed_tokens.weight", ("vocab", "h"), "token_embedding")
-    b.norm("enorm", "ahead", "en")
-    b.norm("hnorm", "hidden", "hn")
+    b.norm(ahead.embedding_norm, "ahead", "en")
+    b.norm(ahead.hidden_norm, "hidden", "hn")
     b.op("concatenate", ("en", "hn"), "eh", (*b.tokens, "joined_h"))
-    b.linear("eh_proj", "eh", "x", ("h", "joined_h"), "other")
+    b.linear(ahead.join, "eh", "x", ("h", "joined_h"), "other")
     (layer.order or order).write(b, layer.attention, layer.feed, layer.span)
-    b.norm("shared_head.norm", "out", "xn")
-    if repeats:
+    b.norm(ahead.last_norm, "out", "xn")
+    if beside.repeats:
         b.linear("shared_head.head", "xn", "logits", ("vocab", "h"), "lm_head")
-    return b.block(layers)
+    return b.block(tuple(range(len(layers))) if ahead.prefix else layers)
 
 
 def prediction_layers(c: Config, *names: str) -> int:
@@ -369,3 +383,35 @@ class Joined:
         b.linear(f"{self.prefix}{self.up}", source, "gate_up", ("gate_up", "h"), "mlp", self.bias)
         b.op("gate", ("gate_up",), "act", (*b.tokens, "ffn"))
         b.linear(f"{self.prefix}{self.down}", "act", "y", ("h", "ffn"), "mlp", self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Grouped-query attention whose queries, keys and values come from one matrix (the axis `qkv`).
+
+    `norms` name the norms of queries and keys, per head, where the model has them.
+    """
+
+    prefix: str
+    qkv_bias: bool = False
+    bias: bool = False
+    norms: tuple[str, ...] = ()
+
+    def write(self, b: Draft, source: str, span: Span) -> None:
+        """Add both products, the norms, the attention and its cache."""
+        b.linear(f"{self.prefix}query_key_value", source, "qkv", ("qkv", "h"), "attention", self.qkv_bias)
+        reads = ["qkv"]
+        for name, width in zip(self.norms, ("q", "kv"), strict=False):
+            reads.append(f"{width}n")
+            b.norm(f"{self.prefix}{name}", "qkv", f"{width}n", axis="hd", role="qk_norm", axes=(*b.tokens, width))
+        b.op("rope", reads, "qr", (*b.tokens, "q"))
+        attend(b, span, reads=("qr", *reads[-1:], "qkv"))
+        b.caches.append(kv_cache(span, ((2, ("kvh", "hd")),)))
+        b.linear(f"{self.prefix}dense", "att", "o", ("h", "q"), "attention", self.bias)
+
+
+FUSED_DERIVED: dict[str, Terms] = {
+    "q": ((1, ("qh", "hd")),),
+    "kv": ((1, ("kvh", "hd")),),
+    "qkv": ((1, ("qh", "hd")), (2, ("kvh", "hd"))),
+}

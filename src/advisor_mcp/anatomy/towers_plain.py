@@ -118,7 +118,9 @@ def depth_of(c: Config, *names: str) -> int:
     """The number of the tower's layers, bounded."""
     found = c.number(*names)
     if found > MOST_LAYERS:
-        raise UsageError(f"{c.prefix}{names[0]} in the configuration is {found}; at most {MOST_LAYERS} layers are described")
+        raise UsageError(
+            f"{c.prefix}{names[0]} in the configuration is {found}; at most {MOST_LAYERS} layers are described"
+        )
     return found
 
 

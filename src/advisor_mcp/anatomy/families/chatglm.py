@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from advisor_mcp.anatomy.config import Config
-from advisor_mcp.anatomy.inventory import Architecture, Block, Span, Tensor, Terms
-from advisor_mcp.anatomy.parts import Draft, attend, kv_cache
-from advisor_mcp.anatomy.sparse import Joined, Layer, stack
+from advisor_mcp.anatomy.inventory import Architecture, Block, Tensor, Terms
+from advisor_mcp.anatomy.sparse import FUSED_DERIVED, Fused, Joined, Layer, stack
 from advisor_mcp.anatomy.variants import Names
 from advisor_mcp.errors import CannotAnswer
 
@@ -19,27 +18,7 @@ NAMES = Names(
     "transformer.encoder.final_layernorm",
     "transformer.output_layer",
 )
-DERIVED: dict[str, Terms] = {
-    "q": ((1, ("qh", "hd")),),
-    "qkv": ((1, ("qh", "hd")), (2, ("kvh", "hd"))),
-    "gate_up": ((2, ("ffn",)),),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Fused:
-    """Attention whose queries, keys and values come from one matrix."""
-
-    qkv_bias: bool
-    bias: bool
-
-    def write(self, b: Draft, source: str, span: Span) -> None:
-        """Add both products, the attention and its cache."""
-        b.linear("self_attention.query_key_value", source, "qkv", ("qkv", "h"), "attention", self.qkv_bias)
-        b.op("rope", ("qkv",), "qr", (*b.tokens, "q"))
-        attend(b, span, reads=("qr", "qkv"))
-        b.caches.append(kv_cache(span, ((2, ("kvh", "hd")),)))
-        b.linear("self_attention.dense", "att", "o", ("h", "q"), "attention", self.bias)
+DERIVED: dict[str, Terms] = FUSED_DERIVED | {"gate_up": ((2, ("ffn",)),)}
 
 
 def describe(c: Config) -> Architecture:
@@ -69,7 +48,7 @@ def describe(c: Config) -> Architecture:
     }
     bias = c.flag("add_bias_linear")
     feed = Joined("dense_h_to_4h", "dense_4h_to_h", bias)
-    table = {"dense": Layer(Fused(bias or c.flag("add_qkv_bias"), bias), feed)}
+    table = {"dense": Layer(Fused("self_attention.", bias or c.flag("add_qkv_bias"), bias), feed)}
     layers = c.layers("num_layers", "num_hidden_layers")
     described = stack(c, "chatglm", ["dense"] * layers, table, sizes, DERIVED, names=NAMES)
     # half of each head is rotated, by one stored frequency per pair

@@ -30,7 +30,9 @@ def describe(c: Config) -> Architecture:
     if text is None:
         raise CannotAnswer("the configuration has no text_config, which this model type needs", needs=["text_config"])
     if (kind := text.text("model_type") or "deepseek_v3") not in TEXT_TYPES:
-        raise CannotAnswer(f"text_config.model_type is {shown(kind)}; Kimi K2.5 is described with {' or '.join(TEXT_TYPES)}")
+        raise CannotAnswer(
+            f"text_config.model_type is {shown(kind)}; Kimi K2.5 is described with {' or '.join(TEXT_TYPES)}"
+        )
     tied = c.flag("tie_word_embeddings", default=text.flag("tie_word_embeddings"))
     decoder = deepseek(with_fields(text, model_type="kimi_k2", tie_word_embeddings=tied))
     vision = c.part("vision_config")

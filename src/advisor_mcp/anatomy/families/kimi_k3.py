@@ -239,5 +239,7 @@ def _projector(text_width: int) -> Block:
 def _merged(v: Config) -> int:
     found = v.entries("merge_kernel_size") or [2, 2]
     if len(found) != 2 or any(not isinstance(side, int) or isinstance(side, bool) or side < 1 for side in found):
-        raise UsageError(f"{v.prefix}merge_kernel_size in the configuration must list two whole numbers, not {shown(found)}")
+        raise UsageError(
+            f"{v.prefix}merge_kernel_size in the configuration must list two whole numbers, not {shown(found)}"
+        )
     return int(found[0]) * int(found[1])

@@ -24,13 +24,17 @@ DEFAULTS = {
     "num_attention_heads": 64, "q_lora_rank": 1536, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64,
     "v_head_dim": 128, "moe_topk": 12, "n_routed_experts": 512, "zero_expert_num": 256, "expert_ffn_hidden_size": 2048,
 }  # fmt: skip
+EXPERTS = Experts("mlp.router.classifier")
+
+
+ROUTED = Experts("mlp.router.classifier")
 
 
 @dataclass(frozen=True, slots=True)
 class Doubled(Order):
     """LongCat's layer: attention, MLP, attention, MLP; the experts read what the first MLP reads and are added last."""
 
-    experts: Experts = Experts("mlp.router.classifier")
+    experts: Experts = ROUTED
 
     def write(self, b: Draft, attention: Attention, feed: Feed, span: Span) -> None:
         """Add a whole layer; `attention` and `feed` are of the kinds that take a prefix."""
@@ -45,7 +49,7 @@ class Doubled(Order):
             b.add(stream, f"o.{part}", f"r{part}")
             b.norm(f"post_attention_layernorm.{part}", f"r{part}", f"m{part}")
             if part == 0:
-                self.experts.write(b, "m0")
+                EXPERTS.write(b, "m0")
             mlp = Draft(b.name, b.prefix, b.tokens)
             feed.write(mlp, f"m{part}", prefix=f"mlps.{part}.")
             _include(b, mlp, f"{part}", f"m{part}")

@@ -155,15 +155,15 @@ def _feeds(f: Filled, ahead: int) -> list[str]:
     listed = _listed(f, "mlp_layer_types", MLP_KINDS, ahead)
     if listed is not None:
         return _padded(listed, layers, ahead, "dense")
-    routed = _routed(f, layers)
+    routed = routed_layers(f, range(3, layers))
     return ["moe" if index in routed else "dense" for index in range(layers + ahead)]
 
 
-def _routed(f: Filled, layers: int) -> Sequence[int] | set[int]:
-    """The layers of experts: a list or a text of numbers with commas; those from the fourth on where there is none."""
+def routed_layers(f: Config, otherwise: Sequence[int]) -> Sequence[int] | set[int]:
+    """The layers of experts: a list or a text of numbers with commas; `otherwise` where there is none."""
     given = f.data.get("moe_layers_enum")
     if given is None:
-        return range(3, layers)
+        return otherwise
     items = given.split(",") if isinstance(given, str) else given
     if not isinstance(items, list):
         raise UsageError(f"{f.prefix}moe_layers_enum in the configuration must list layer numbers, not {shown(given)}")
@@ -171,7 +171,9 @@ def _routed(f: Filled, layers: int) -> Sequence[int] | set[int]:
     for item in items:
         text = str(item).strip()
         if text and not text.isdecimal():
-            raise UsageError(f"{f.prefix}moe_layers_enum in the configuration must list layer numbers, not {shown(item)}")
+            raise UsageError(
+                f"{f.prefix}moe_layers_enum in the configuration must list layer numbers, not {shown(item)}"
+            )
         found |= {int(text)} if text and len(text) < 6 else set()
     return found
 
