@@ -21,6 +21,10 @@ from advisor_mcp.anatomy.sparse import (
 )
 
 MODEL_TYPES = ("glm4_moe", "dots1", "solar_open", "deepseek")
+REPEATED = (
+    "the prediction layer is counted without the embedding and the head, which the checkpoints of GLM-4.5 and 4.7 repeat in it "
+    "and that of GLM-4.6 does not"
+)
 SPAN_KINDS = {"full_attention": "", "sliding_attention": "sliding"}
 
 
@@ -102,6 +106,8 @@ def describe(c: Config) -> Architecture:
         for kind in dict.fromkeys(kinds)
     }
     beside = Beside(release.router_bias, prediction_layers(f))
+    if family == "glm4_moe" and beside.layers:
+        c.notes.append(REPEATED)
     return stack(c, family, kinds, table, sizes, GROUPED_DERIVED, beside=beside)
 
 

@@ -27,14 +27,9 @@ DEFAULTS = {
 EXPERTS = Experts("mlp.router.classifier")
 
 
-ROUTED = Experts("mlp.router.classifier")
-
-
 @dataclass(frozen=True, slots=True)
 class Doubled(Order):
     """LongCat's layer: attention, MLP, attention, MLP; the experts read what the first MLP reads and are added last."""
-
-    experts: Experts = ROUTED
 
     def write(self, b: Draft, attention: Attention, feed: Feed, span: Span) -> None:
         """Add a whole layer; `attention` and `feed` are of the kinds that take a prefix."""
