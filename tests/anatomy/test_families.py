@@ -266,3 +266,11 @@ def test_a_value_that_cannot_be_is_refused_in_one_sentence(change: dict[str, Any
     with pytest.raises(UsageError) as caught:
         architecture_of(small("llama", **change))
     assert caught.value.message == sentence
+
+
+def test_a_field_that_changes_single_layers_is_read_or_refused_and_never_passed_over() -> None:
+    changed = small("llama", per_layer_config={"1": {"intermediate_size": 99}})
+    with pytest.raises(CannotAnswer, match=r"per_layer_config\.1\.intermediate_size changes single layers"):
+        architecture_of(changed)
+    harmless = small("llama", per_layer_config={"1": {"rope_theta": 5.0}})
+    assert parameters(architecture_of(harmless)).total == parameters(architecture_of(small("llama"))).total

@@ -6,7 +6,7 @@ import ast
 import importlib
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from advisor_mcp.anatomy.config import Config
@@ -14,6 +14,7 @@ from advisor_mcp.anatomy.inventory import Architecture
 from advisor_mcp.errors import CannotAnswer, shown
 
 Describe = Callable[[Config], Architecture]
+_HARMLESS = re.compile(r"rope|rotary|limit|scal|dropout|eps|softcap|_act|activation|theta|sliding_window_attention")
 _TYPES = re.compile(r"^MODEL_TYPES(?:: [^=]+)? = (\(.*?\))\s*(?:#.*)?$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,5 +36,23 @@ def family(model_type: str) -> Describe:
             f"the model type {shown(model_type)} is not described here yet, and its size is not guessed",
             needs=[f"a description of the family {shown(model_type)}"],
         )
-    describe: Describe = importlib.import_module(f"{__name__}.{known[model_type]}").describe
-    return describe
+    module = importlib.import_module(f"{__name__}.{known[model_type]}")
+    describe: Describe = module.describe
+    return describe if getattr(module, "READS_PER_LAYER_CONFIG", False) else partial(_uniform, describe)
+
+
+def _uniform(describe: Describe, c: Config) -> Architecture:
+    """Describe a configuration whose layers differ in nothing that bears on sizes.
+
+    transformers 5 may save a field's value for single layers in per_layer_config; a family that does not read it
+    refuses what it cannot ignore.
+    """
+    for part in (c, c.part("text_config")):
+        layers = part.part("per_layer_config") if part else None
+        for own in (layers.part(name) for name in layers.data) if layers else ():
+            fields = [name for name in own.data if not _HARMLESS.search(name)] if own else []
+            if own and fields:
+                raise CannotAnswer(
+                    f"{own.prefix}{fields[0]} changes single layers, which is not described for this model type"
+                )
+    return describe(c)

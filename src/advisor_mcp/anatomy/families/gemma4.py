@@ -14,6 +14,7 @@ from advisor_mcp.anatomy.sharing import LAYER_KINDS, PER_LAYER, Normed, add_per_
 from advisor_mcp.errors import UsageError
 
 MODEL_TYPES = ("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text")
+READS_PER_LAYER_CONFIG = True
 OF = "Gemma4TextConfig"
 DEFAULTS = {
     "vocab_size": 262_144, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30, "num_attention_heads": 8,
@@ -166,7 +167,8 @@ def _heads(c: Config, reach: list[str]) -> list[tuple[int, int]]:
 
 def _overridden(c: Config, index: int, hd: int, kvh: int) -> tuple[int, int]:
     layers = c.part("per_layer_config")
-    own = layers.part(str(index)) if layers else None
+    # transformers pads the layer numbers to one width
+    own = layers.part(*(str(index).zfill(width) for width in range(1, 5))) if layers else None
     if own is None:
         return hd, kvh
     unknown = sorted(set(own.data) - {"head_dim", "num_key_value_heads"})
