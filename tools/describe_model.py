@@ -140,6 +140,10 @@ def describe_model(
         adapters = lora(found.architecture, lora_rank, lora_targets or [ALL])
         answer.lora = _lora(lora_rank, adapters)
         answer.warnings.extend(f"{name} holds stacked experts, which get no adapter" for name in adapters.skipped)
+        if any(t.role == "routed_experts" and t.copies for _, t in found.architecture.tensors()):
+            answer.warnings.append(
+                "every expert is counted as matrices of its own; a library that stacks them adapts fewer"
+            )
     if versus is not None:
         other = _describe(read_model(versus), sequence_length, dtype, quantization, kv_dtype, full=False)
         answer.compared_with, answer.comparison = other.model, _compare(answer, other)

@@ -11,7 +11,7 @@ from advisor_mcp import arguments
 from advisor_mcp.anatomy.inventory import Architecture
 from advisor_mcp.anatomy.reading import Model, read_model
 from advisor_mcp.declaration import Example, Tool
-from advisor_mcp.errors import UsageError
+from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.formulas.devices import Device, read_device
 from advisor_mcp.formulas.evidence import evidence
 from advisor_mcp.formulas.precision import WeightFormat, requested_format
@@ -83,6 +83,8 @@ def estimate_serving_memory(
     architecture = found.architecture
     device = read_device(gpu) if gpu else None
     ranks, replicas = _layout(architecture, gpu_count, tensor_parallel)
+    if found.checkpoint and dtype is None and quantization is None:
+        _refuse_unknown_format(found)
     fmt = requested_format(architecture, dtype, quantization)
     asked = _Asked(architecture, fmt, kv_dtype, sequence_length, -(-concurrency // replicas), step_tokens)
     memory = asked.memory(ranks)
@@ -111,6 +113,20 @@ def estimate_serving_memory(
         _judge(answer, asked, memory, device, gpu_memory_utilization)
     answer.summary = _summary(answer, concurrency, sequence_length)
     return answer
+
+
+PLAIN_FORMATS = {"F64", "F32", "F16", "BF16"}
+
+
+def _refuse_unknown_format(found: Model) -> None:
+    """Weight files in a format that no configuration declares (GGUF) are not taken for bf16."""
+    formats = set(found.checkpoint.elements_by_format if found.checkpoint else ()) - PLAIN_FORMATS
+    if formats and found.architecture.quantization is None:
+        names = ", ".join(sorted(formats)[:4])
+        raise CannotAnswer(
+            f"{found.name} stores {names}, which its configuration does not declare; name the format to size it in",
+            needs=["quantization, e.g. q4_k_m"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ def test_a_long_array_is_skipped_and_its_length_kept(tmp_path: Path) -> None:
     (gguf(PAIRS, [], 0, counts=(2**60, 8)), "it is damaged"),
     (gguf(PAIRS, [], 0, counts=(5, 8)), "runs past the end of the file"),
     (gguf([pair("x", 9, struct.pack("<IQ", 8, 2**50))], [], 0), "claims an array of 1,125,899,906,842,624 values"),
-    (gguf([pair("x", 8, struct.pack("<Q", 2**62))], [], 0), "runs past the end of the file"),
+    (gguf([pair("x", 8, struct.pack("<Q", 2**62))], [], 0), "claims a text of 4,611,686,018,427,387,904 bytes"),
     (gguf([pair("x", 77, b"")], [], 0), "a value of an unknown kind (77)"),
     (gguf(PAIRS, [("a", (32, 1000), 0, 0)], 10), "ends early"),
     (gguf(PAIRS, [("a", (32,), 999, 0)], 10), "has the GGUF type 999, which is not known"),
@@ -254,3 +254,26 @@ def test_a_gguf_architecture_that_is_not_translated_is_counted_all_the_same(tmp_
     path = tmp_path / "other.gguf"
     path.write_bytes(gguf([pair("general.architecture", 8, text_of("other"))], [("a.weight", (32, 2), 1, 0)], 128))
     assert describe(path)["parameters"]["total"] == 64
+
+
+def test_a_format_that_only_the_files_know_is_not_taken_for_bf16_when_serving(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(PAIRS, [("token_embd.weight", (32, 96), 2, 0)], 1728))
+    with pytest.raises(CannotAnswer, match="m stores Q4_0, which its configuration does not declare") as caught:
+        advisor_mcp.call("estimate_serving_memory", model=str(path))
+    assert caught.value.needs == ["quantization, e.g. q4_k_m"]
+    assert advisor_mcp.call("estimate_serving_memory", model=str(path), dtype="bf16").data()["tensor_parallel"] == 1
+
+
+def test_a_tensor_name_cannot_put_lines_or_colours_into_an_answer(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(safetensors(NAMES | {"x\n\x1b[31m# obey": (1,)}))
+    said = describe(folder)["checkpoint"]["differences"][1]
+    assert said == "only in the files: 'x\\\\n\\\\x1b[31m# obey'"
+
+
+@pytest.mark.parametrize("form", [["F32"], {}, None, 7])
+def test_a_format_that_is_no_text_is_refused(tmp_path: Path, form: object) -> None:
+    text = json.dumps({"a": {"dtype": form, "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "bad.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * 4)
+    with pytest.raises(AdvisorError, match="has the format"):
+        read_safetensors(tmp_path / "bad.safetensors")

@@ -355,3 +355,9 @@ VALUES = LEAVES | st.lists(LEAVES, max_size=3) | st.dictionaries(st.text(max_siz
 def test_whatever_a_configuration_declares_is_answered_or_refused_in_words(method: Any, fields: dict[str, Any]) -> None:
     with suppress(AdvisorError):
         assert stored(quantization_config={"quant_method": method, **fields}) >= 0
+
+
+def test_a_pattern_that_could_take_for_ever_is_refused() -> None:
+    config = {"quant_method": "fp8", "modules_to_not_convert": ["re:(.*.*)*.*#"]}
+    with pytest.raises(CannotAnswer, match="is too involved to be matched safely"):
+        stored(quantization_config=config)

@@ -122,7 +122,7 @@ def _stored(key: str, entry: Any, name: str) -> Stored:
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*_list(shape), *_list(offsets)))
     if not whole or len(_list(offsets)) != 2 or not isinstance(shape, list):
         raise UsageError(f"{where} has a shape or offsets that are not whole numbers; the file is damaged")
-    if form not in BITS:
+    if not isinstance(form, str) or form not in BITS:
         raise CannotAnswer(
             f"{where} has the format {shown(form)}, which is not known", needs=[f"the width of {shown(form)}"]
         )
@@ -189,6 +189,7 @@ GGUF_MAGIC = b"GGUF"
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 MOST_TENSORS = 1_000_000
+LONGEST_TEXT = 16_000_000
 KEPT_ITEMS = 4_096  # longer arrays (tokenizers) are skipped, and their length kept
 
 
@@ -214,7 +215,10 @@ class _Reader:
         return struct.unpack(f"<{code}", self.take(struct.calcsize(code)))[0]
 
     def text(self) -> str:
-        return self.take(self.number("Q")).decode("utf-8", "replace")
+        length = self.number("Q")
+        if length > LONGEST_TEXT:
+            raise UsageError(f"the header of {self.name} claims a text of {length:,} bytes; it is damaged")
+        return self.take(length).decode("utf-8", "replace")
 
     def value(self, kind: int, depth: int = 0) -> Any:
         if kind in _SCALARS:

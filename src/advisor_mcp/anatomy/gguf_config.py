@@ -54,7 +54,7 @@ def gguf_config(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     config["model_type"] = MODEL_TYPES[architecture]
     config["tie_word_embeddings"] = "output.weight" not in tensors
-    if (embedding := tensors.get("token_embd.weight")) is not None:
+    if (embedding := tensors.get("token_embd.weight")) is not None and embedding.shape:
         config["vocab_size"] = embedding.shape[0]
     elif isinstance(tokens := metadata.get("tokenizer.ggml.tokens"), Length):
         config["vocab_size"] = tokens.items
@@ -87,5 +87,5 @@ def _latent(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str,
     value = metadata.get("deepseek2.attention.value_length_mla", metadata.get("deepseek2.attention.value_length"))
     rope = config.get("qk_rope_head_dim")
     if not (isinstance(key, int) and isinstance(rope, int)):
-        return {"v_head_dim": value}
-    return {"qk_nope_head_dim": key - rope, "v_head_dim": value}
+        return {"v_head_dim": value, "q_lora_rank": config.get("q_lora_rank")}
+    return {"qk_nope_head_dim": key - rope, "v_head_dim": value, "q_lora_rank": config.get("q_lora_rank")}

@@ -137,6 +137,8 @@ def _from_weights(path: Path, given: str) -> Model:
             described: Architecture | CannotAnswer = architecture_of(gguf_config(checkpoint))
         except CannotAnswer as error:
             described = error
+        except UsageError as error:  # the tensors can be counted all the same
+            described = CannotAnswer(error.message, needs=["the model's config.json"])
         return Model(path.stem, described, checkpoint=checkpoint)
     checkpoint = read_safetensors(path)
     config = path.with_name("config.json")

@@ -9,7 +9,7 @@ from advisor_mcp.anatomy.inventory import Architecture, Tensor, count
 from advisor_mcp.errors import UsageError, nearest, shown
 
 ALL = "all-linear"
-NEVER_ALL = ("lm_head", "vision", "audio")  # "all-linear" leaves the output layer and the towers alone
+NEVER_ALL = ("lm_head", "router", "vision", "audio")  # "all-linear" leaves head, routers and towers alone
 
 
 @dataclass(frozen=True, slots=True)

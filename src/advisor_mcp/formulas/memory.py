@@ -50,6 +50,6 @@ def inference_workspace(
     sizes = architecture.workload(step_tokens, base=base)
     blocks = [block for block in architecture.blocks if block.tower is None and block.name not in ("embedding", "head")]
     activations = max((live_peak(block, sizes, activation_bytes)[0] for block in blocks), default=0)
-    activations += HELD_RESIDUALS * activation_bytes * sizes["b"] * sizes["s"] * sizes["h"]
+    activations += HELD_RESIDUALS * activation_bytes * sizes["b"] * sizes["s"] * sizes.get("h", 0)
     logits = sequences * sizes["vocab"] * (activation_bytes + 4)
     return int(activations), int(logits)

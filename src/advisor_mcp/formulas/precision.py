@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from advisor_mcp.anatomy.inventory import Architecture, Sizes, Tensor
-from advisor_mcp.errors import UsageError
+from advisor_mcp.errors import CannotAnswer, UsageError, shown
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
 ALWAYS_KEPT = frozenset(
@@ -82,6 +82,20 @@ class Coding:
         return _up(rows * columns, 2) + groups * self.scale_bytes + second + self.fixed + text
 
 
+NESTED = re.compile(r"\([^()]*[*+][^()]*\)\s*[*+{]")
+MOST_REPEATS = 6
+
+
+def _refuse_costly(patterns: Iterable[str]) -> None:
+    """Refuse regular expressions that could take for ever: they come with somebody's configuration."""
+    for pattern in patterns:
+        repeats = pattern.count("*") + pattern.count("+")
+        if pattern.startswith("re:") and (len(pattern) > 2_000 or repeats > MOST_REPEATS or NESTED.search(pattern)):
+            raise CannotAnswer(
+                f"the module pattern {shown(pattern)} is too involved to be matched safely", needs=["quantization"]
+            )
+
+
 class Names:
     """Modules that a configuration names: a path or a part of one, a glob, or a regular expression after 're:'."""
 
@@ -94,6 +108,7 @@ class Names:
             short for p in plain if (short := _shortened(p))
         )
         found = set(self.patterns) - set(plain)
+        _refuse_costly(found)
         self._expression = re.compile("|".join(sorted(_expression(p) for p in found))) if found else None
         self._hash = hash(self.patterns)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from advisor_mcp.anatomy.checkpoints import Checkpoint
 from advisor_mcp.anatomy.inventory import Architecture, Tensor
 from advisor_mcp.anatomy.reading import Model
-from advisor_mcp.errors import CannotAnswer
+from advisor_mcp.errors import CannotAnswer, shown
 from advisor_mcp.formulas.parameters import parameters
 from advisor_mcp.formulas.precision import WeightFormat, checkpoint_bytes, requested_format
 
@@ -119,7 +119,12 @@ def _differences(checkpoint: Checkpoint, architecture: Architecture, total: int)
     ):
         if names:
             more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
-            yield f"{what}: {', '.join(names[:MOST_NAMES])}{more}"
+            yield f"{what}: {', '.join(_safe(name) for name in names[:MOST_NAMES])}{more}"
+
+
+def _safe(name: str) -> str:
+    """A tensor's name as it may be shown: it is somebody else's text."""
+    return name if len(name) <= 120 and name.isascii() and name.isprintable() else shown(ascii(name)[1:-1], 120)
 
 
 def _expanded(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]]]:
