@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import advisor_mcp
-from advisor_mcp.errors import AdvisorError
+from advisor_mcp.errors import AdvisorError, InternalError
 
 SMALL: dict[str, Any] = {
     "model_type": "llama", "hidden_size": 8, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 16,
@@ -180,3 +182,26 @@ def test_ranks_that_divide_nothing_are_refused_with_those_that_do() -> None:
         "tensor_parallel 5 does not divide this model's heads and widths (32 attention heads, 8 KV heads, 14,336 MLP width); "
         "usable are 1, 2, 4, 8, 16, 32"
     )
+
+
+def test_no_recorded_configuration_makes_a_tool_fail_on_a_fault_of_its_own() -> None:
+    folder = Path(__file__).resolve().parents[1] / "cases" / "counts"
+    cases = [
+        case["config"]
+        for path in folder.glob("*.json")
+        for case in json.loads(path.read_text(encoding="utf-8"))["cases"]
+    ]
+    faults = []
+    for config in cases:
+        for tool, more in (
+            ("estimate_serving_memory", {"gpu": "h100-sxm"}),
+            ("describe_model", {"lora_rank": 4, "detail": "full"}),
+        ):
+            try:
+                advisor_mcp.call(tool, model=config, **more)
+            except InternalError as fault:
+                faults.append((config["model_type"], tool, fault.message))
+            except AdvisorError:
+                continue
+    assert len(cases) > 500
+    assert faults == []

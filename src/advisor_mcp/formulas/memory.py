@@ -51,5 +51,5 @@ def inference_workspace(
     blocks = [block for block in architecture.blocks if block.tower is None and block.name not in ("embedding", "head")]
     activations = max((live_peak(block, sizes, activation_bytes)[0] for block in blocks), default=0)
     activations += HELD_RESIDUALS * activation_bytes * sizes["b"] * sizes["s"] * sizes.get("h", 0)
-    logits = sequences * sizes["vocab"] * (activation_bytes + 4)
+    logits = sequences * sizes.get("vocab", 0) * (activation_bytes + 4)  # a lone encoder may have none
     return int(activations), int(logits)
