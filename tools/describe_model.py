@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from advisor_mcp import arguments
-from advisor_mcp.anatomy.inventory import Architecture, Sizes
+from advisor_mcp.anatomy.inventory import Architecture, Sizes, count, total
 from advisor_mcp.anatomy.reading import Model, read_model
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.errors import CannotAnswer
@@ -292,9 +292,7 @@ def _beyond(architecture: Architecture, sequence_length: int) -> list[str]:
 def _tensors(architecture: Architecture, sizes: Sizes, fmt: WeightFormat | None) -> list[TensorRow]:
     rows = []
     for block, tensor in architecture.stored():
-        copies = 1
-        for axis in tensor.copies:
-            copies *= int(sizes[axis]) if isinstance(axis, str) else axis
+        copies = int(count(tensor.copies, sizes))
         rows.append(
             TensorRow(
                 name=tensor.name.replace("{layer}", _runs(block.layers)).replace("{expert}", f"0-{copies - 1}"),
@@ -323,18 +321,11 @@ def _operations(architecture: Architecture, sequence_length: int) -> list[Operat
     return [
         OperationRow(
             block=block.name, layers=block.repeat, kind=op.kind, reads=" ".join(op.reads), writes=" ".join(op.out),
-            flops_per_token=round(block.repeat * sum(c * _product(axes, sizes) for c, axes in op.flops) / sequence_length),
+            flops_per_token=round(block.repeat * total(op.flops, sizes) / sequence_length),
         )
         for block in architecture.blocks if block.tower is None
         for op in block.ops
     ]  # fmt: skip
-
-
-def _product(axes: tuple[str | int, ...], sizes: Sizes) -> float:
-    found = 1.0
-    for axis in axes:
-        found *= sizes[axis] if isinstance(axis, str) else axis
-    return found
 
 
 def _derivation(counted: Parameters, state: State) -> list[Derivation]:

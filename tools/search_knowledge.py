@@ -11,7 +11,6 @@ from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.results import Answer, Row
 
 Kind = Literal["model", "gpu", "technique", "source", "evidence"]
-PREFIX = {"model": "models", "gpu": "gpus", "technique": "techniques", "source": "sources"}
 
 
 class HitRow(Row):

@@ -140,6 +140,11 @@ class Block:
         """How many layers are of this kind."""
         return len(self.layers)
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether this is a layer of the decoder (or encoder) itself, not a tower, the embedding or the head."""
+        return self.tower is None and self.name not in ("embedding", "head")
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -196,9 +201,7 @@ class Architecture:
     @property
     def layers(self) -> int:
         """Decoder (or encoder) layers, towers aside."""
-        return sum(
-            block.repeat for block in self.blocks if block.tower is None and block.name not in ("embedding", "head")
-        )
+        return sum(block.repeat for block in self.blocks if block.is_layer)
 
 
 def _exact(value: Any) -> Any:

@@ -34,7 +34,7 @@ def forward(architecture: Architecture, sizes: Sizes) -> ForwardFlops:
             cost = block.repeat * total(op.flops, sizes)
             everything += cost
             attention += cost if op.kind == "attention" else 0
-            layers += cost if block.name not in ("embedding", "head") else 0
+            layers += cost if block.is_layer else 0
     return ForwardFlops(everything, attention, layers)
 
 
@@ -44,22 +44,20 @@ def absorbed(architecture: Architecture, sizes: Sizes) -> float | None:
     Folding the up-projection into queries and outputs costs what the up-projection costs; scores and sums then run over
     the latent: 2 x pairs x heads x (2 x kv_rank + rope_dim) in place of 2 x pairs x heads x (qk_dim + v_dim).
     """
-    if "kv_rank" not in sizes or not any(
-        cache.kind == "latent" for block in architecture.blocks for cache in block.caches
-    ):
+    latent = [block for block in architecture.blocks if any(cache.kind == "latent" for cache in block.caches)]
+    if not latent or "kv_rank" not in sizes:
         return None
     wider = 2 * sizes["kv_rank"] + sizes["rope_dim"] - sizes["nope_dim"] - sizes["rope_dim"] - sizes["v_dim"]
     added = 0
-    for block in architecture.blocks:
-        if any(cache.kind == "latent" for cache in block.caches):
-            pairs = [
-                axis
-                for op in block.ops
-                if op.kind == "attention"
-                for axis in op.flops[0][1]
-                if isinstance(axis, str) and axis.startswith("pairs")
-            ]
-            added += sum(2 * block.repeat * sizes["b"] * sizes[axis] * sizes["qh"] * wider for axis in pairs)
+    for block in latent:
+        pairs = [
+            axis
+            for op in block.ops
+            if op.kind == "attention"
+            for axis in op.flops[0][1]
+            if isinstance(axis, str) and axis.startswith("pairs")
+        ]
+        added += sum(2 * block.repeat * sizes["b"] * sizes[axis] * sizes["qh"] * wider for axis in pairs)
     return float(forward(architecture, sizes).total + added)
 
 

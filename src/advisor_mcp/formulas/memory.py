@@ -12,8 +12,8 @@ WIDTHS = {"act": 2, "fp32": 4, "int": 8}
 HELD_RESIDUALS = 3
 
 
-def live_peak(block: Block, sizes: Sizes, activation_bytes: int = 2) -> tuple[Any, str]:
-    """Bytes of the activations that are alive at once at the worst operation of one layer, and that operation's output.
+def live_peak(block: Block, sizes: Sizes, activation_bytes: int = 2) -> Any:
+    """Bytes of the activations that are alive at once at the worst operation of one layer.
 
     A value lives from the operation that writes it to the last one that reads it; attention is fused (no score matrix).
     """
@@ -22,14 +22,12 @@ def live_peak(block: Block, sizes: Sizes, activation_bytes: int = 2) -> tuple[An
         last_read.update(dict.fromkeys(op.reads, index))
     produced = {name for op in block.ops for name in op.out}
     alive = {name for name in last_read if name not in produced}
-    peak, where = 0, ""
+    peak = 0
     for index, op in enumerate(block.ops):
         alive.update(op.out)
-        size = sum(_bytes(block, name, sizes, activation_bytes) for name in alive)
-        if size > peak:
-            peak, where = size, op.out[0]
+        peak = max(peak, sum(_bytes(block, name, sizes, activation_bytes) for name in alive))
         alive -= {name for name in alive if last_read.get(name, len(block.ops)) <= index}
-    return peak, where
+    return peak
 
 
 def _bytes(block: Block, name: str, sizes: Sizes, activation_bytes: int) -> Any:
@@ -48,8 +46,8 @@ def inference_workspace(
     Logits are made for the last token of each sequence, in the activations' format and once more in fp32 for sampling.
     """
     sizes = architecture.workload(step_tokens, base=base)
-    blocks = [block for block in architecture.blocks if block.tower is None and block.name not in ("embedding", "head")]
-    activations = max((live_peak(block, sizes, activation_bytes)[0] for block in blocks), default=0)
+    layers = (block for block in architecture.blocks if block.is_layer)
+    activations = max((live_peak(block, sizes, activation_bytes) for block in layers), default=0)
     activations += HELD_RESIDUALS * activation_bytes * sizes["b"] * sizes["s"] * sizes.get("h", 0)
     logits = sequences * sizes.get("vocab", 0) * (activation_bytes + 4)  # a lone encoder may have none
     return int(activations), int(logits)

@@ -8,20 +8,14 @@ from fractions import Fraction
 
 from advisor_mcp.anatomy.inventory import Architecture, Sizes, Tensor
 
-LOOKED_UP = ("token_embedding", "position_embedding", "per_layer_embedding")
-
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Exact counts. `active` = total - routed experts x (1 - experts used / experts); dense models use all.
-
-    `embedding` are the parameters that are only looked up; a tied head makes the token embedding a matrix as well.
-    """
+    """Exact counts. `active` = total - routed experts x (1 - experts used / experts); dense models use all."""
 
     total: int
     active: int
     by_component: dict[str, int]
-    embedding: int
 
 
 def parameters(architecture: Architecture) -> Parameters:
@@ -35,8 +29,7 @@ def parameters(architecture: Architecture) -> Parameters:
         if tensor.role == "routed_experts":
             unused += elements * (1 - _used(architecture, tensor, sizes))
     total = sum(found.values())
-    embedding = sum(found.get(role, 0) for role in LOOKED_UP)
-    return Parameters(total, total - int(unused), dict(found.most_common()), embedding)
+    return Parameters(total, total - int(unused), dict(found.most_common()))
 
 
 def _used(architecture: Architecture, tensor: Tensor, sizes: Sizes) -> Fraction:

@@ -192,10 +192,6 @@ class WeightFormat:
     plan: Plan | None = None
     extra_bytes: int = 0
 
-    def quantises(self, tensor: Tensor) -> bool:
-        """Whether some of this tensor's layers are stored quantised."""
-        return any(coding is not None and coding.bits <= 8.5 for coding, _ in self.parts(tensor))
-
     def parts(self, tensor: Tensor) -> tuple[tuple[Coding | None, int], ...]:
         """The codings of this tensor's layers, with the number of layers of each."""
         if self.plan is not None:

@@ -86,25 +86,22 @@ def engine_bytes(groups: list[StateGroup], sequence_length: int) -> dict[str, in
     Hugging Face keeps the last W - 1 tokens of a window; vLLM allocates blocks of 16 tokens, and one more than a window's.
     """
     return {
-        "hf": math.ceil(
-            sum(
-                _with_cap(g, None if g.cap_tokens is None else g.cap_tokens - 1).bytes_at(sequence_length)
-                for g in groups
-            )
-        ),
+        "hf": math.ceil(sum(_as_hugging_face(group).bytes_at(sequence_length) for group in groups)),
         "vllm": math.ceil(sum(_in_blocks(group, sequence_length) for group in groups)),
     }
 
 
-def _with_cap(group: StateGroup, cap: int | None) -> StateGroup:
-    return replace(group, cap_tokens=cap) if group.kind == "sliding" else group
+def _as_hugging_face(group: StateGroup) -> StateGroup:
+    if group.kind != "sliding" or group.cap_tokens is None:
+        return group
+    return replace(group, cap_tokens=group.cap_tokens - 1)
 
 
 def _in_blocks(group: StateGroup, sequence_length: int) -> float:
     rounded = -(-sequence_length // VLLM_BLOCK) * VLLM_BLOCK
     if group.cap_tokens is not None:
         rounded = min(rounded, (-(-group.cap_tokens // VLLM_BLOCK) + 1) * VLLM_BLOCK)
-    return _with_cap(replace(group, kind="sliding"), None).bytes_at(rounded)
+    return replace(group, cap_tokens=None).bytes_at(rounded)
 
 
 def longest_sequence(groups: list[StateGroup], available: float, most: int) -> int:

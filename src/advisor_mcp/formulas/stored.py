@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from advisor_mcp.anatomy.checkpoints import Checkpoint
-from advisor_mcp.anatomy.inventory import Architecture, Tensor
+from advisor_mcp.anatomy.inventory import Architecture, count
 from advisor_mcp.anatomy.reading import Model
 from advisor_mcp.errors import CannotAnswer, shown
 from advisor_mcp.formulas.parameters import parameters
@@ -133,12 +133,5 @@ def _expanded(architecture: Architecture) -> Iterator[tuple[str, tuple[int, ...]
     for block, tensor in architecture.stored():
         shape = tensor.shape(sizes)
         for layer in block.layers if "{layer}" in tensor.name else (0,):
-            for expert in range(_copies(tensor, sizes)):
+            for expert in range(int(count(tensor.copies, sizes))):
                 yield tensor.name.replace("{layer}", str(layer)).replace("{expert}", str(expert)), shape
-
-
-def _copies(tensor: Tensor, sizes: dict[str, int]) -> int:
-    copies = 1
-    for axis in tensor.copies:
-        copies *= int(sizes[axis]) if isinstance(axis, str) else axis
-    return copies
