@@ -100,6 +100,15 @@ def test_an_index_that_is_damaged_is_made_anew(folder: Path, tmp_path: Path, mon
     assert "double_it" in catalogue.build([folder]).tools
 
 
+def test_a_file_that_is_added_joins_the_index(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISOR_MCP_CACHE", str(tmp_path / "cache"))
+    catalogue.build([folder])
+    (folder / "tools" / "halve_it.py").write_text(TOOL.replace("NAME", "halve_it"), encoding="utf-8")
+    catalogue.build([folder])
+    known = json.loads((tmp_path / "cache" / "content-index.json").read_text(encoding="utf-8"))
+    assert {"double_it.py", "halve_it.py"} <= {Path(key.split("|")[0]).name for key in known}
+
+
 def test_a_folder_that_is_not_there_is_a_problem_and_not_an_end(tmp_path: Path, content_folders: None) -> None:
     found = catalogue.build([tmp_path / "nowhere"])
     assert [p.message for p in found.problems] == ["the content folder does not exist"]

@@ -301,6 +301,7 @@ class _Index:
 
     def __init__(self, path: Path, known: dict[str, Any]) -> None:
         self.path, self.known, self.seen = path, known, dict[str, Any]()
+        self.stored = frozenset(known)
 
     @classmethod
     def open(cls) -> _Index:
@@ -331,9 +332,7 @@ class _Index:
 
     def save(self) -> None:
         """Write the index where that is possible; without it the next start imports the files again."""
-        if not self.seen or (
-            all(key in self.known for key in self.seen) and self.path.exists() and self.seen.keys() == self.known.keys()
-        ):
+        if self.seen.keys() == self.stored:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
