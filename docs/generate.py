@@ -16,11 +16,13 @@ from typing import Any
 from advisor_mcp import catalogue, cli, connecting, content, flags
 from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
+from advisor_mcp.linting.rule import Rule, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOGUE = ROOT / "tools" / catalogue.SNAPSHOT
 SNAPSHOTS = ROOT / "tests" / "snapshots"
 REFERENCE = ROOT / "docs" / "tools.md"
+RULES = ROOT / "docs" / "rules.md"
 SAMPLES = ROOT / "clients" / "configs"
 README = ROOT / "README.md"
 COMMON_FIELDS = ("summary", "assumptions", "warnings", "sources", "next_measurement", "derivation", "omitted")
@@ -46,6 +48,7 @@ def generated() -> dict[Path, str]:
     files |= {SNAPSHOTS / f"{tool['name']}.json": _json(tool, sort_keys=True) for tool in described["tools"]}
     files |= {SAMPLES / name: text for name, text in connecting.sample_files().items()}
     files[REFERENCE] = reference()
+    files[RULES] = rule_list()
     if README.exists():
         files[README] = with_outputs(README.read_text(encoding="utf-8"))
     return files
@@ -68,6 +71,32 @@ def reference() -> str:
     pages = [_page(entry, served.declaration(entry.name).examples) for entry in by_toolset]
     shared = next(iter(by_toolset)).output_schema if by_toolset else {}
     return "\n".join([_HEAD, *contents, "", *pages]) + _common_fields(shared)
+
+
+_RULES_HEAD = """# Rules of the linter
+
+Made by `python docs/generate.py` from the rules in `src/advisor_mcp/linting/rules/`. `advisor-mcp rule ID` prints a rule's
+page: what it does, why that is bad, an example, what to use instead, the versions it holds for, and its references.
+"""
+
+
+def rule_list() -> str:
+    """The rules of the linter as tables, one for each prefix."""
+    groups: dict[str, list[Rule]] = {}
+    for rule in rules().values():
+        groups.setdefault(rule.id.rstrip("0123456789"), []).append(rule)
+    parts = [_RULES_HEAD]
+    for prefix, found in groups.items():
+        parts.append(f"## {prefix}\n\n| rule | name | severity | harm | what it does |\n|---|---|---|---|---|")
+        parts += [
+            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |" for r in found
+        ]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.!?]) ", " ".join(text.split()), maxsplit=1)[0].replace("|", "\\|")
 
 
 def _page(entry: ToolEntry, examples: Sequence[Example]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "results", "content", "access", "declaration", "arguments")
+GROUND = ("errors", "results", "content", "access", "declaration", "arguments", "terminal")
 FLOORS = [
     GROUND,
     ("knowledge",),
@@ -16,7 +16,7 @@ FLOORS = [
     ("planning", "linting", "tracing", "gpus", "personas"),
     ("tools",),
     ("catalogue",),
-    ("serving", "server", "cli", "flags", "batch", "terminal", "demo", "doctor", "connecting", "__main__"),
+    ("serving", "server", "cli", "flags", "batch", "lint_command", "demo", "doctor", "connecting", "__main__"),
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 LAZY = {

@@ -171,6 +171,8 @@ Options:
 
 def _tool(found: Catalogue, name: str, given: Sequence[str]) -> int:
     entry = found.tools[name]
+    if face := FACES.get(name):
+        return face(given)
     call = flags.parse(entry, given)
     if call.help:
         print(flags.help_text(entry, HELP_WIDTH), end="")
@@ -399,6 +401,18 @@ def _problems(load: Load) -> list[tuple[str | Path, str]]:
         return [("the built-in catalogue", f"it cannot be read ({type(error).__name__}); install {PROGRAM} again")]
 
 
+def _lint(given: Sequence[str]) -> int:
+    from advisor_mcp import lint_command
+
+    return lint_command.lint(given)
+
+
+def _rule(load: Load, given: Sequence[str]) -> int:
+    from advisor_mcp import lint_command
+
+    return lint_command.rule(given)
+
+
 def _install(load: Load, given: Sequence[str]) -> int:
     parser = Parser(f"{PROGRAM} install", description="Add this server to a client's configuration.")
     parser.add_argument("client", metavar="CLIENT", help="claude-code, claude-desktop, cursor, vscode, codex or gemini")
@@ -416,6 +430,9 @@ def _install(load: Load, given: Sequence[str]) -> int:
     return ANSWERED
 
 
+# tools whose command has more than their arguments: formats to print, files to change
+FACES: dict[str, Callable[[Sequence[str]], int]] = {"lint_config": _lint}
+
 VERBS: dict[str, tuple[str, Callable[[Load, Sequence[str]], int]]] = {
     "serve": ("Start the MCP server, over stdio or HTTP", _serve),
     "list": ("List the tools and personas", _list),
@@ -423,5 +440,6 @@ VERBS: dict[str, tuple[str, Callable[[Load, Sequence[str]], int]]] = {
     "persona": ("List the personas or show a briefing", _persona),
     "demo": ("See a question answered through the server", _demo),
     "doctor": ("Check this installation", _doctor),
+    "rule": ("Explain a rule of the linter, or list them", _rule),
     "install": ("Add the server to a client's configuration", _install),
 }

@@ -67,6 +67,26 @@ def read_model(model: str | Mapping[str, Any]) -> Model:
     return _known(text, tuple(content.active())) or _from_path(text)
 
 
+def config_of(model: str) -> tuple[str, dict[str, Any]]:
+    """Name and configuration object of a known name, a path (a config.json or its folder) or JSON text, undescribed.
+
+    Raises `UsageError` for what cannot be read.
+    """
+    text = model.strip()
+    if text.startswith("{"):
+        config = _parse(text, "the given text")
+        return _label(config, GIVEN), config
+    fact = knowledge.find("model", text)
+    if fact is not None:
+        return fact["name"], dict(fact["config"])
+    path = access.readable(text) if access.paths_allowed() else None
+    if path is not None and path.is_dir():
+        path = path / "config.json"
+    if path is None or not path.is_file():
+        raise unknown_model(text)
+    return path.parent.name or text, _parse(path.read_text(encoding="utf-8-sig"), shown(text, 300))
+
+
 @lru_cache(maxsize=256)
 def _known(name: str, _folders: tuple[Path, ...]) -> Model | None:
     fact = knowledge.find("model", name)

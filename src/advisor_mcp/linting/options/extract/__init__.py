@@ -1,0 +1,1 @@
+"""Builds the option tables from the tools' published packages."""

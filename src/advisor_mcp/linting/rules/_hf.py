@@ -1,0 +1,180 @@
+"""What the rules on transformers' Trainer, DeepSpeed, accelerate, PEFT and TRL share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from advisor_mcp.linting import versions
+from advisor_mcp.linting.concepts import HF_FAMILY, TRAINERS
+from advisor_mcp.linting.job import Job
+from advisor_mcp.linting.rules import _ft
+from advisor_mcp.linting.rules._ft import used, whole
+from advisor_mcp.linting.unit import Setting, Unit, as_number
+
+
+def transformers(unit: Unit) -> versions.Version | None:
+    """The version of transformers that was named for a unit, or None."""
+    return unit.package("transformers") or (unit.version if unit.tool == "hf_trainer" else None)
+
+
+def transformers_since(unit: Unit, version: str) -> bool:
+    """Whether transformers is this version or later; the newest is meant where none is named."""
+    named = transformers(unit)
+    return named is None or named >= (versions.parse(version) or ())
+
+
+def named_before(unit: Unit, package: str, version: str) -> bool:
+    """Whether a version older than this one was named for a package."""
+    named = transformers(unit) if package == "transformers" else unit.package(package)
+    return named is not None and named < (versions.parse(version) or ())
+
+
+def named_since(unit: Unit, package: str, version: str) -> bool:
+    """Whether this version or a later one was named for a package."""
+    named = transformers(unit) if package == "transformers" else unit.package(package)
+    return named is not None and named >= (versions.parse(version) or ())
+
+
+def on(unit: Unit, *names: str) -> Setting | None:
+    """The first of these switches that is on."""
+    return next((unit[name] for name in names if name in unit and unit.truth(name) is True), None)
+
+
+def lower(unit: Unit, name: str, default: str | None = None) -> str | None:
+    """A text setting in small letters."""
+    text = unit.text(name, default)
+    return None if text is None else text.lower()
+
+
+def trainer_of(unit: Unit, job: Job) -> Unit | None:
+    """The one unit of the job that holds TrainingArguments."""
+    if unit.tool in HF_FAMILY:
+        return unit
+    if unit.launcher is not None and unit.launcher.tool in HF_FAMILY:
+        return unit.launcher
+    return job.other(*HF_FAMILY)
+
+
+def integrated(unit: Unit, job: Job) -> bool:
+    """Whether a DeepSpeed file is read by transformers or accelerate, which fill in what is ``auto``."""
+    if (unit.launcher is not None and unit.launcher.tool in TRAINERS) or job.others(
+        *TRAINERS, "accelerate", "accelerate_launch"
+    ):
+        return True
+    return any(setting.value == "auto" for setting in unit.settings.values())
+
+
+def deepspeed_of(unit: Unit, job: Job) -> Unit | None:
+    """The DeepSpeed configuration that a trainer's unit is run with, where exactly one is at hand."""
+    own = [other for other in job.others("deepspeed") if other.launcher is unit]
+    if own:
+        return own[0]
+    return job.other("deepspeed") if used(unit, "deepspeed") or job.others("accelerate", "accelerate_launch") else None
+
+
+def zero_stage(unit: Unit, job: Job) -> int | None:
+    """The ZeRO stage that a unit runs under: 0 without DeepSpeed, None where it is not known."""
+    if unit.tool == "deepspeed":
+        return whole(unit.number("zero_optimization.stage", 0))
+    if unit.tool == "accelerate":
+        return accelerate_stage(unit)
+    stage = _ft.zero_stage(unit, job)
+    launched = [accelerate_stage(other) for other in job.others("accelerate")]
+    launched += [whole(other.number("zero_stage", 0)) for other in job.others("accelerate_launch")]
+    return stage or next((found for found in launched if found), stage)
+
+
+def accelerate_stage(unit: Unit) -> int | None:
+    """The ZeRO stage of an accelerate configuration: 2 where DeepSpeed is on and nothing else is said."""
+    if unit.text("distributed_type") != "DEEPSPEED":
+        return 0
+    if used(unit, "deepspeed_config.deepspeed_config_file"):
+        return None
+    return whole(unit.number("deepspeed_config.zero_stage", 2))
+
+
+def fsdp_of(unit: Unit, job: Job) -> Setting | None:
+    """The setting that turns FSDP on for a trainer's unit: its own, or that of accelerate."""
+    found = used(unit, "fsdp")
+    if found is not None:
+        return found
+    for other in job.others("accelerate"):
+        if other.text("distributed_type") == "FSDP":
+            return other["distributed_type"]
+    return next((found for other in job.others("accelerate_launch") if (found := on(other, "use_fsdp"))), None)
+
+
+def fsdp_version(unit: Unit, job: Job) -> int | None:
+    """The version of FSDP that a unit runs under; accelerate's default is 1, transformers 5 takes 2."""
+    for other in (unit, *job.others("accelerate")):
+        for name in ("fsdp_config.fsdp_version", "fsdp_config.version"):
+            if name in other:
+                return whole(other.number(name))
+    own = unit.tool in HF_FAMILY and used(unit, "fsdp") is not None
+    return 2 if own and transformers_since(unit, "5.0") else 1
+
+
+def adapter(unit: Unit) -> bool | None:
+    """Whether LoRA or another adapter is trained; None where nobody can see it."""
+    if unit.tool == "llamafactory":
+        kind = lower(unit, "finetuning_type", "lora")
+        return None if kind is None else kind in ("lora", "oft")
+    if used(unit, "use_peft", "use_lora", "peft_config", "lora", "peft"):
+        return True
+    if unit.tool == "trl":
+        return None if unit.open else unit.truth("use_peft", False)
+    return (
+        True
+        if any(name.startswith(("lora_", "peft_", "qlora")) for name in unit.settings)
+        else None
+        if unit.open
+        else False
+    )
+
+
+def load_dtype(unit: Unit) -> str | None:
+    """The number format the weights are loaded in, by torch's name; empty where nothing is said, None where not known."""
+    for name in ("dtype", "torch_dtype", "model_init_kwargs.dtype", "model_init_kwargs.torch_dtype"):
+        if name in unit and unit[name].value is not None:
+            text = unit.text(name)
+            return None if text is None else text.removeprefix("torch.").lower()
+    return None if unit.open else ""
+
+
+def attention(unit: Unit) -> Setting | None:
+    """The setting that chooses the attention implementation."""
+    return unit.setting(
+        "attn_implementation", "model_init_kwargs.attn_implementation", "_attn_implementation", "flash_attn",
+        "use_flash_attention_2", "use_flash_attn", "use_flash_attention",
+    )  # fmt: skip
+
+
+def flash_attention(unit: Unit) -> Setting | None:
+    """The setting that asks for FlashAttention, where one does."""
+    setting = attention(unit)
+    if setting is None:
+        return None
+    text = lower(unit, setting.name) or ""
+    if text in ("true", "1"):
+        return setting if setting.name.startswith("use_flash") else None
+    return setting if "flash" in text or text in ("fa2", "fa3") else None
+
+
+def single(unit: Unit, names: Iterable[str]) -> Setting | None:
+    """The first of these settings whose value is known and not null."""
+    return next(
+        (unit[name] for name in names if name in unit and unit[name].known and unit[name].value is not None), None
+    )
+
+
+def numbers(unit: Unit, name: str) -> list[float] | None:
+    """A list of numbers, or None."""
+    items = unit.items(name)
+    found = [as_number(item) for item in items] if items is not None else None
+    return None if found is None or None in found else [float(value) for value in found if value is not None]
+
+
+def full(setting: Setting) -> str:
+    """``zero_optimization.stage: 3``: a setting of a section with the section's name."""
+    _, mark, value = setting.shown.partition(": ")
+    return f"{setting.name}: {value}" if mark and setting.syntax in ("json", "yaml", "toml") else setting.shown

@@ -1,0 +1,88 @@
+"""torchtune's components: what can be named in `_component_`, and with which parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+
+from advisor_mcp.linting.rules._ft import used
+from advisor_mcp.linting.unit import Setting, Unit
+
+# torch's own optimizers, which recipes name most; their parameters are torch's business.
+TORCH_OPTIM = frozenset(
+    "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS Muon NAdam RAdam RMSprop Rprop SGD SparseAdam".split()
+)
+ANY = "**"
+
+
+@cache
+def tables() -> Mapping[str, Mapping[str, Mapping[str, str | None] | None]]:
+    """Modules, their components and parameters in 0.6.1; for 0.7.0 what differs, None for what is gone.
+
+    Made from the wheel of torchtune 0.6.1 and meta-pytorch/torchtune@bd2a0fc by reading the functions' heads.
+    """
+    found: Mapping[str, Mapping[str, Mapping[str, str | None] | None]] = json.loads(
+        files("advisor_mcp.linting.rules").joinpath("_tt_components.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def components(module: str, version: str) -> Mapping[str, str] | None:
+    """A module's components in a version, or None where there is no such module."""
+    old = tables()["0.6.1"].get(module)
+    if version == "0.6.1":
+        return None if old is None else {name: said for name, said in old.items() if said is not None}
+    if module in tables()["0.7.0"]:
+        changed = tables()["0.7.0"][module]
+        if changed is None:
+            return None
+        both = {**(old or {}), **changed}
+        return {name: said for name, said in both.items() if said is not None}
+    return None if old is None else {name: said for name, said in old.items() if said is not None}
+
+
+def versions_in_use(unit: Unit) -> tuple[str, ...]:
+    """Which tables a configuration is held against: both where no version is named."""
+    if unit.version is None:
+        return ("0.6.1", "0.7.0")
+    if unit.before("0.6"):
+        return ()
+    return ("0.7.0",) if unit.since("0.7") else ("0.6.1",)
+
+
+def named(unit: Unit) -> Iterator[Setting]:
+    """Every `_component_` of a configuration that is known."""
+    for name, setting in unit.settings.items():
+        if name.rsplit(".", 1)[-1] == "_component_" and isinstance(setting.value, str):
+            yield setting
+
+
+def component(unit: Unit, section: str) -> str:
+    """What a section's `_component_` is, or nothing."""
+    return unit.text(f"{section}._component_") or ""
+
+
+def family(path: str) -> str:
+    """The model family of a component: ``torchtune.models.llama3_1.llama3_1_8b`` gives ``llama3_1``."""
+    parts = path.split(".")
+    return parts[2] if parts[:2] == ["torchtune", "models"] and len(parts) > 3 else ""
+
+
+def trains(unit: Unit) -> bool:
+    """Whether a configuration is for a training recipe."""
+    return used(unit, "optimizer") is not None and used(unit, "epochs", "max_steps_per_epoch", "num_steps", "max_steps") is not None
+
+
+def is_lora(unit: Unit) -> bool:
+    """Whether the model is a LoRA or QLoRA one."""
+    return "lora" in component(unit, "model").rsplit(".", 1)[-1]
+
+
+def packed(unit: Unit) -> Iterator[Setting]:
+    """Every data set of a configuration that is packed."""
+    for name in unit.settings:
+        parts = name.split(".")
+        if parts[-1] == "packed" and parts[0] in ("dataset", "dataset_val") and (found := used(unit, name)):
+            yield found

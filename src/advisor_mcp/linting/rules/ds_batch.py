@@ -1,0 +1,222 @@
+"""DeepSpeed's batch sizes, and how its file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from advisor_mcp.linting.edits import add_after, advise, remove
+from advisor_mcp.linting.job import Job
+from advisor_mcp.linting.rule import Found, Problem, Severity, Skipped, rule
+from advisor_mcp.linting.rules._ft import all_used, whole
+from advisor_mcp.linting.rules._hf import full, integrated, on
+from advisor_mcp.linting.tree import Entry, Mapping, Sequence
+from advisor_mcp.linting.unit import Unit
+
+BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+
+
+def _ranks(unit: Unit, job: Job) -> int | None:
+    """Data-parallel ranks: the world over tensor, pipeline and sequence parallelism; None where not known."""
+    world = job.world_size(unit)
+    shares = [
+        unit.number(name, 1) for name in ("tensor_parallel.autotp_size", "sequence_parallel_size", "pipeline.stages")
+    ]
+    for other in job.others("megatron-lm"):
+        shares += [other.size("tensor_parallel"), other.size("pipeline_parallel")]
+    if world is None or any(share is None for share in shares):
+        return None
+    share = int(prod(max(int(share or 1), 1) for share in shares))
+    return world // share if world % share == 0 else None
+
+
+@rule("DS001", "mismatched-batch-arithmetic", tools=("deepspeed",), harm="crash", causes=("batch-arithmetic",))
+def mismatched_batch_arithmetic(unit: Unit, job: Job) -> Found:
+    """Allow mismatched-batch-arithmetic.
+
+    ## What it does
+    Checks that `train_batch_size` is `train_micro_batch_size_per_gpu` x `gradient_accumulation_steps` x the number of
+    data-parallel ranks, or a multiple of those that are set. Where the world size is not known, that it is a multiple of
+    the product of the others.
+
+    ## Why is this bad?
+    DeepSpeed stops at start: "train_batch_size is not equal to micro_batch_per_gpu * gradient_acc_step * world_size".
+
+    ## Example
+    ```json ds_config.json world_size=8
+    {"train_batch_size": 256, "train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 4}
+    ```
+
+    ## Use instead
+    ```json ds_config.json world_size=8
+    {"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 8}
+    ```
+
+    ## Versions
+    All. The world is divided by the sizes of tensor, pipeline and sequence parallelism first. DeepSpeed derives the one of
+    the three that is missing, and rounds down before it compares.
+
+    ## References
+    - deepspeed 0.19.8, deepspeed/runtime/config.py, _batch_assertion
+    - deepspeedai/DeepSpeed#6914
+    - hiyouga/LlamaFactory#2574
+    """
+    if on(unit, "elasticity.enabled") or "train_batch_size" not in unit:
+        return
+    known = [unit[name] for name in BATCH if name in unit]
+    total, *parts = (whole(unit.number(setting.name)) for setting in known)
+    if not total or any(not part for part in parts):
+        return
+    setting, also = unit["train_batch_size"], tuple(known[1:])
+    product, named = prod(part or 1 for part in parts), " x ".join(s.written for s in also)
+    ranks = _ranks(unit, job)
+    fix = remove(setting, why="DeepSpeed derives it from the other two and the world size") if len(parts) == 2 else None
+    if total % product:
+        yield Problem(setting, f"train_batch_size {total} is no multiple of {named} = {product}", fix, also)
+    elif ranks is None:
+        yield Skipped("the world size")
+    elif len(parts) == 2 and total != product * ranks:
+        said = f"{' x '.join(str(part) for part in parts)} x {ranks} ranks = {product * ranks}"
+        yield Problem(
+            setting,
+            f"train_batch_size is {total}, but micro batch x accumulation x data-parallel ranks is {said}",
+            fix,
+            also,
+        )
+    elif total % (product * ranks):
+        said = f"{named} {product} x {ranks} ranks" if also else f"{ranks} ranks"
+        yield Problem(
+            setting,
+            f"train_batch_size {total} is no multiple of {said}",
+            advise(f"use a multiple of {product * ranks}"),
+            also,
+        )
+
+
+@rule("DS002", "missing-batch-size", tools=("deepspeed",), harm="crash", causes=("batch-missing",))
+def missing_batch_size(unit: Unit, job: Job) -> Found:
+    """Allow missing-batch-size.
+
+    ## What it does
+    Finds a DeepSpeed configuration with neither `train_batch_size` nor `train_micro_batch_size_per_gpu` that nothing
+    completes: no value is `auto`, and no trainer or accelerate configuration is beside it.
+
+    ## Why is this bad?
+    `deepspeed.initialize` stops: "Either train_batch_size or train_micro_batch_size_per_gpu needs to be provided".
+
+    ## Example
+    ```json ds_config.json
+    {"gradient_accumulation_steps": 4, "zero_optimization": {"stage": 2}, "bf16": {"enabled": true}}
+    ```
+
+    ## Use instead
+    ```json ds_config.json
+    {"train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 4, "zero_optimization": {"stage": 2}}
+    ```
+
+    ## Versions
+    All. Lightning, Ray Train and accelerate complete the file when they are given a data loader.
+
+    ## References
+    - deepspeed 0.19.8, deepspeed/runtime/config.py, _set_batch_related_parameters
+    - deepspeedai/DeepSpeed#17
+    """
+    training = unit.setting("gradient_accumulation_steps", "optimizer", "scheduler")
+    if training is None or integrated(unit, job) or on(unit, "elasticity.enabled"):
+        return
+    if unit.absent("train_batch_size", "train_micro_batch_size_per_gpu", "train_batch_size_per_gpu"):
+        fix = add_after(training, "train_micro_batch_size_per_gpu", 1, why='or "auto" where transformers fills it in')
+        yield Problem(training, "neither train_batch_size nor train_micro_batch_size_per_gpu is set", fix)
+
+
+@rule("DS003", "batch-size-under-elasticity", tools=("deepspeed",), harm="crash", causes=("elastic-batch",))
+def batch_size_under_elasticity(unit: Unit, job: Job) -> Found:
+    """Allow batch-size-under-elasticity.
+
+    ## What it does
+    Finds batch sizes beside `elasticity.enabled: true`.
+
+    ## Why is this bad?
+    Elastic training chooses them and refuses others: "One or more batch related parameters were found in your ds_config".
+
+    ## Example
+    ```json ds_config.json
+    {
+      "train_batch_size": 64,
+      "zero_optimization": {"stage": 1},
+      "elasticity": {"enabled": true, "max_train_batch_size": 2000, "micro_batch_sizes": [2, 4], "min_gpus": 1, "max_gpus": 64}
+    }
+    ```
+
+    ## Use instead
+    ```json ds_config.json
+    {
+      "zero_optimization": {"stage": 1},
+      "elasticity": {"enabled": true, "max_train_batch_size": 2000, "micro_batch_sizes": [2, 4], "min_gpus": 1, "max_gpus": 64}
+    }
+    ```
+
+    ## Versions
+    All. `elasticity.ignore_non_elastic_batch_info: true` makes DeepSpeed ignore them instead.
+
+    ## References
+    - deepspeed 0.19.8, deepspeed/runtime/config.py, DeepSpeedConfig.__init__
+    """
+    elastic = on(unit, "elasticity.enabled")
+    if elastic is None or unit.truth("elasticity.ignore_non_elastic_batch_info") is not False:
+        return
+    if found := all_used(unit, BATCH):
+        fix = remove(*found, why="elasticity chooses them")
+        yield Problem(found[0], f"{full(found[0])} is refused while elasticity is enabled", fix, (*found[1:], elastic))
+
+
+@rule("DS004", "repeated-deepspeed-key", tools=("deepspeed",), harm="crash", causes=("duplicate-key",))
+def repeated_deepspeed_key(unit: Unit, job: Job) -> Found:
+    """Allow repeated-deepspeed-key.
+
+    ## What it does
+    Finds a key that stands twice in one section of a DeepSpeed file.
+
+    ## Why is this bad?
+    DeepSpeed's own reader stops: "Duplicate keys in DeepSpeed config". Where transformers or accelerate read the file,
+    the last value counts and the first is ignored.
+
+    ## Example
+    ```json ds_config.json
+    {
+      "train_micro_batch_size_per_gpu": 1,
+      "zero_optimization": {"stage": 2},
+      "zero_optimization": {"stage": 3}
+    }
+    ```
+
+    ## Use instead
+    ```json ds_config.json
+    {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
+    ```
+
+    ## Versions
+    All.
+
+    ## References
+    - deepspeed 0.19.8, deepspeed/runtime/config_utils.py, dict_raise_error_on_duplicate_keys
+    """
+    for first, entry in _repeated(unit.tree):
+        severity: Severity = "warning" if integrated(unit, job) else "error"
+        message = f"{entry.name} stands twice in the same section"
+        yield Problem(entry.key.span, message, advise("keep one of the two"), (first.key.span,), severity)
+
+
+def _repeated(tree: Mapping | None) -> Iterator[tuple[Entry, Entry]]:
+    stack: list[object] = [tree]
+    while stack:
+        here = stack.pop()
+        if isinstance(here, Mapping):
+            seen: dict[str, Entry] = {}
+            for entry in here.entries:
+                if entry.name in seen:
+                    yield seen[entry.name], entry
+                seen.setdefault(entry.name, entry)
+                stack.append(entry.value)
+        elif isinstance(here, Sequence):
+            stack += here.items
