@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -107,6 +108,11 @@ def _is_text(given: str) -> bool:
     return "\n" in text or text.startswith("{") or (" -" in text and not access.paths_allowed()) or " --" in text
 
 
+def _threads_first(references: Sequence[str]) -> list[str]:
+    """Threads of users before sources and documents."""
+    return sorted(references, key=lambda reference: not re.match(r"[\w.-]+/[\w.-]+#\d", reference))
+
+
 def _row(finding: Finding, full: bool) -> FindingRow:
     place = finding.place
     return FindingRow(
@@ -120,7 +126,7 @@ def _row(finding: Finding, full: bool) -> FindingRow:
         harm=finding.harm,
         fix=finding.fix.description if finding.fix else None,
         diff=formats.diff_of(finding) if full else None,
-        evidence=list(finding.references if full else finding.references[:2]),
+        evidence=list(finding.references if full else _threads_first(finding.references)[:2]),
     )
 
 

@@ -53,6 +53,11 @@ def paths_allowed() -> bool:
     return access.anywhere or access.root is not None
 
 
+def anywhere() -> bool:
+    """Whether this call may read what it was not pointed at, such as a settings file in a folder above."""
+    return _current.get().anywhere
+
+
 def expanded(given: str) -> Path:
     """The path with a leading `~` or `~user` replaced; raises `UsageError` for a user who has no home folder here."""
     try:

@@ -180,3 +180,23 @@ def test_a_flag_is_removed_with_its_value_and_its_line(text: str, expected: str)
 
     words = read_shell(SourceFile("a.sh", text)).commands[0].words[1:]
     assert edits.apply(text, edits.remove(parse_options(words, "nobody", "").settings["b"]).edits) == expected
+
+
+def test_a_model_in_a_folder_beside_the_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"num_attention_heads": 12, "model_type": "llama"}', encoding="utf-8")
+    write(tmp_path, serve__sh="vllm serve ./model --tensor-parallel-size 8\n")
+    report = lint(tmp_path, "serve.sh")
+    assert "MD001" in [f.rule for f in report.findings]
+    assert any("the config.json in ./model: 12 attention heads" in f.message for f in report.findings)
+
+
+def test_over_a_network_nothing_above_the_folder_is_read(tmp_path: Path) -> None:
+    from advisor_mcp import access
+
+    (tmp_path / "inner").mkdir()
+    write(tmp_path, advisor__toml='[ignore]\n"ds.json" = ["DS001"]\n')
+    write(tmp_path / "inner", ds__json=MISMATCH)
+    assert lint(tmp_path / "inner").findings == []
+    with access.limited(tmp_path / "inner"):
+        assert [f[0] for f in found(lint(tmp_path / "inner"))] == ["DS001"]

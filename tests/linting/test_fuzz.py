@@ -76,6 +76,20 @@ def test_any_text_at_all_is_answered(name: str, text: str) -> None:
     without_fault(lint_text({name: text}, Options()))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "A=x\n" + "A=$A$A\n" * 60 + "vllm serve $A\n"),
+        ("a.sh", "A=(x y)\n" + 'A=("${A[@]}" "${A[@]}")\n' * 40 + 'vllm serve "${A[@]}"\n'),
+        ("a.toml", "a." * 5_000 + "b = 1\n"),
+        ("a.json", '{"train_batch_size": ' + "9" * 5_000 + "}"),
+        ("a.sh", "vllm serve m --tensor-parallel-size 99999999999999999999 --max-model-len 1e308\n"),
+    ],
+)
+def test_what_grows_without_end_is_cut(name: str, text: str) -> None:
+    without_fault(lint_text({name: text}, Options(Given(model="llama-3.1-8b", gpu="h100-sxm"))))
+
+
 @pytest.mark.parametrize("name", ["a.yaml", "a.json", "a.toml", "a.sh", "a.py"])
 @pytest.mark.parametrize(
     "text",

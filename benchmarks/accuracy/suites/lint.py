@@ -39,6 +39,8 @@ def targets(version: str | None, tool: str) -> dict[str, str]:
             name = tool
         low = match[3]
         range_below = f"{low} .. <" in text
+        if match[2] in (">", ">="):
+            continue  # the newest is one of them
         picked = match[4] or low
         found.setdefault(name, _below(picked) if match[2] == "<" or range_below else picked)
     return found

@@ -129,6 +129,8 @@ def parse_options(
     With `stop` the first positional ends it and the remaining words are left in `rest` (a launcher and its script).
     """
     known = table(tool) if tool in tools() else None
+    if known is not None and scope not in known.scopes:
+        known = None
     found = Options({}, [], False)
     at = 0
     while at < len(words):

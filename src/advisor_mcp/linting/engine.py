@@ -20,6 +20,7 @@ from advisor_mcp.linting.tree import Malformed
 from advisor_mcp.linting.unit import Setting, Unit
 
 MOST_FILES = 5_000
+GENERAL = "OP"  # what the option tables say gives way to a rule that knows more of the same cause
 FAULT = "a mend of the rule"
 _log = logging.getLogger(__name__)
 SKIPPED_FOLDERS = {
@@ -348,11 +349,15 @@ def place_of(span: Span) -> Place:
 
 
 def _distinct(found: Iterable[Finding]) -> list[Finding]:
-    """One finding for one rule at one place; a finding that stands at another's second place for the same rule is the same."""
-    kept: dict[tuple[Any, ...], Finding] = {}
-    for finding in sorted(found, key=lambda f: f.order):
-        kept.setdefault((finding.rule, finding.place.file, finding.place.line, finding.place.column), finding)
-    return list(kept.values())
+    """One finding for one rule at one place, and of several rules that cover the same cause there the most specific."""
+    known = rules()
+    kept: dict[tuple[str, int, int], list[Finding]] = {}
+    for finding in sorted(found, key=lambda f: (f.rule.startswith(GENERAL), SEVERITIES.index(f.severity), f.order)):
+        here = kept.setdefault((finding.place.file, finding.place.line, finding.place.column), [])
+        causes = set(known[finding.rule].causes)
+        if not any(other.rule == finding.rule or causes & set(known[other.rule].causes) for other in here):
+            here.append(finding)
+    return [finding for here in kept.values() for finding in here]
 
 
 def _finished(report: Report) -> Report:

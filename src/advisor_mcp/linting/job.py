@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advisor_mcp import content, knowledge
+from advisor_mcp import access, content, knowledge
 from advisor_mcp.errors import AdvisorError, UsageError, shown
 from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.tree import Mapping as Mapping_
@@ -213,7 +213,22 @@ class Job:
             )
             return self.named_model(linked[0]) if len(linked) == 1 else None
         name = str(setting.value) if setting.known and isinstance(setting.value, str) else ""
-        return known_model(name) if name else None
+        return (known_model(name) or self._beside(name) or _from_hub(name)) if name else None
+
+    def _beside(self, name: str) -> ModelFacts | None:
+        """The configuration of a model in a folder that is named relative to the files', or absolutely."""
+        if self.folder is None or not access.anywhere():
+            return None
+        path = Path(name) if Path(name).is_absolute() else self.folder / name
+        try:
+            from advisor_mcp.anatomy.reading import config_of
+
+            if not (path / "config.json").is_file():
+                return None
+            label, config = config_of(str(path))
+        except (AdvisorError, OSError, ValueError):
+            return None
+        return ModelFacts(label, config, f"the config.json in {name}")
 
 
 def _world_of(unit: Unit) -> int | None:
@@ -245,6 +260,20 @@ def _given_model(model: str | Mapping[str, Any]) -> ModelFacts | None:
 
     name, config = config_of(model)
     return ModelFacts(name, config, name)
+
+
+@lru_cache(maxsize=64)
+def _from_hub(name: str) -> ModelFacts | None:
+    """The configuration as the Hugging Face hub has it, where the user allowed to ask."""
+    from advisor_mcp.anatomy.hub import is_repository, read_hub
+
+    if not (access.hub_allowed() and is_repository(name)):
+        return None
+    try:
+        config, _ = read_hub(name)
+    except AdvisorError:
+        return None
+    return ModelFacts(name, config, f"the configuration of {name} on the hub")
 
 
 def known_model(name: str) -> ModelFacts | None:

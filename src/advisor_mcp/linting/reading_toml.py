@@ -10,11 +10,15 @@ from typing import Any
 from advisor_mcp.linting.source import SourceFile
 from advisor_mcp.linting.tree import DEEPEST, Entry, IsTemplate, Malformed, Mapping, Node, Scalar, Sequence
 
+_KEY = re.compile(r"^[^=\n#]*", re.MULTILINE)
 _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)$")
 
 
 def read_toml(source: SourceFile) -> Mapping:
     """The document. Raises `Malformed` or `IsTemplate`."""
+    for key in _KEY.finditer(source.text):  # before tomllib, whose time and memory grow with the square of a key's length
+        if key.group().count(".") > DEEPEST:
+            raise Malformed(f"is nested more than {DEEPEST} levels deep", key.start())
     try:
         meaning = tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
@@ -23,9 +27,22 @@ def read_toml(source: SourceFile) -> Mapping:
         raise _malformed(source, str(error)) from None
     except RecursionError:
         raise Malformed(f"is nested more than {DEEPEST} levels deep") from None
+    if _depth(meaning) > DEEPEST:
+        raise Malformed(f"is nested more than {DEEPEST} levels deep")
     root = Mapping(source, 0, len(source.text))
     _Builder(source).fill(root, meaning)
     return root
+
+
+def _depth(meaning: Any) -> int:
+    """How deep tables and arrays stand in each other, counted up to one more than is allowed."""
+    deepest, stack = 0, [(meaning, 0)]
+    while stack and deepest <= DEEPEST:
+        value, depth = stack.pop()
+        deepest = max(deepest, depth)
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        stack += [(item, depth + 1) for item in inner]
+    return deepest
 
 
 def _malformed(source: SourceFile, message: str) -> Malformed:

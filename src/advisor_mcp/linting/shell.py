@@ -14,6 +14,8 @@ from advisor_mcp.linting.source import SourceFile, Span
 from advisor_mcp.linting.words import HOLE, Piece, Text, Word, joined, split, word
 
 MOST_WORDS = 5_000
+MOST_PIECES = 2_000
+LONGEST_VALUE = 200_000
 DEEPEST_SYNTAX = 300
 ESCAPED = re.compile(r"\\(\n|.)", re.DOTALL)
 
@@ -285,12 +287,17 @@ class _Reader:
         if value is not None and value.type == "array":
             words = tuple(w for child in value.named_children if child.type != "comment" for w in self.words_of(child))
             before = (old.words or ()) if appends and old else ()
-            target[name] = Variable(span, (), (*before, *words), exported)
+            held = (*before, *words)
+            if len(held) > MOST_WORDS:
+                held = (word((self.hole(place),), False, span),)
+            target[name] = Variable(span, (), held, exported)
             self.script.comments += [self.span(c) for c in value.named_children if c.type == "comment"]
             return
         text = self.text_of(value) if value is not None else ()
         if appends and old and old.words is None:
             text = (*old.value, *text)
+        if len(text) > MOST_PIECES or sum(len(piece.text) for piece in text) > LONGEST_VALUE:
+            text = (self.hole(place),)  # it doubles itself, or is no option of anything
         target[name] = Variable(span, text, None, exported)
 
     # ---- words ----

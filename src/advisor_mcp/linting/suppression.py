@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
+from advisor_mcp import access
 from advisor_mcp.linting.source import SourceFile
 
 COMMENT = re.compile(r"(?:#|//)\s*advisor:\s*ignore(-file)?\s*(?:\[([^\]\n]*)\])?[ \t]*([^\n]*)")
@@ -81,7 +82,7 @@ class Settings:
 
 def read_settings(folder: Path) -> Settings:
     """The nearest `advisor.toml` or `pyproject.toml` with `[tool.advisor]`, of this folder or one above it."""
-    for place in (folder, *folder.parents):
+    for place in (folder, *(folder.parents if access.anywhere() else ())):
         for name in ("advisor.toml", "pyproject.toml"):
             path = place / name
             try:

@@ -16,6 +16,7 @@ from advisor_mcp.linting.source import SourceFile, Span
 from advisor_mcp.linting.tree import UNKNOWN, Entry, Mapping, Node, Scalar, Sequence, Syntax, plain, walk
 
 TRUE, FALSE = {"true", "yes", "on", "1", "y", "t"}, {"false", "no", "off", "0", "n", "f", "none"}
+LARGEST_SIZE = 2**24  # more ranks, samples or tokens of a step than anybody has; bounds what rules search
 _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _NUMBER = re.compile(r"[+-]?(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -151,12 +152,12 @@ class Unit:
         return names[0] if names else concept
 
     def size(self, concept: str, default: int = 1) -> int | None:
-        """The whole number of a concept; `default` where it is not set, None where it is not known or no whole number."""
+        """The whole number of a concept; `default` where it is not set, None where it is unknown, no whole number or absurd."""
         found = self.named(concept)
         if found is None:
             return default
         value = as_number(found.value)
-        return int(value) if value is not None and value == int(value) else None
+        return int(value) if value is not None and value == int(value) and abs(value) <= LARGEST_SIZE else None
 
     # ---- versions ----
 
@@ -190,7 +191,8 @@ class Unit:
 
     def option(self, name: str, scope: str | None = None) -> Option | None:
         """What the option table says of a name in the version in use."""
-        return self.table.option(self.scope if scope is None else scope, name, self.target) if self.table else None
+        known, place = self.table, self.scope if scope is None else scope
+        return known.option(place, name, self.target) if known and place in known.scopes else None
 
 
 OPTION_TABLES = {"hf_trainer": "transformers"}

@@ -114,9 +114,10 @@ class Table:
         wanted = _number(version) if version else None
         if wanted is None:
             return len(self.versions) - 1
-        if not wanted[-1]:  # "0.8.5" stands for its post releases too
+        numbers = [_number(listed) for listed in self.versions]
+        if not wanted[-1] and wanted not in numbers:  # "0.8.5" stands for its post releases too
             wanted = (*wanted[:-1], LATEST)
-        return max((i for i, listed in enumerate(self.versions) if (_number(listed) or ()) <= wanted), default=0)
+        return max((i for i, listed in enumerate(numbers) if listed and listed <= wanted), default=0)
 
     def option(self, scope: str, name: str, version: str | None = None, *, beside: Beside = None) -> Option | None:
         """An option by its name or any spelling of it; None where that release does not have it."""
@@ -126,7 +127,10 @@ class Table:
             return options[wanted]
         folded = _folded(name)
         named = self._scope(scope).aliases.get(folded, ())
-        found = next((options[n] for n in named if n in options), None)
+        # a spelling of another release does not count
+        found = next(
+            (o for n in named if (o := options.get(n)) and folded in {_folded(s) for s in (o.name, *o.spellings)}), None
+        )
         if found is None and (other := self._inherited(scope)):
             found = other[0].option(other[1], name, self._companion(other[0], version, beside))
         return found
@@ -187,6 +191,8 @@ class Table:
 
     def _companion(self, other: Table, version: str | None, beside: Beside) -> str | None:
         """The release of another tool to read along with one of this tool's; None for the newest."""
+        if other is self:
+            return version
         if beside and other.tool in beside:
             return beside[other.tool]
         listed = self._with.get(other.tool)
@@ -199,12 +205,12 @@ class Table:
             i for i, by_name in enumerate(records) if any(r and _goes_by(n, r, folded) for n, r in by_name.items())
         ]
         name, row = next(iter(rows.items()))
-        last = next((record for by_name in reversed(records) if (record := by_name[name])), {})
+        last: Mapping[str, Any] = next((record for by_name in reversed(records) if (record := by_name[name])), {})
         return History(
             name=name,
             since=None if not having or having[0] == 0 else self.versions[having[0]],
             until=self.versions[having[-1] + 1] if having and having[-1] + 1 < len(self.versions) else None,
-            renamed_to=last.get("to"),
+            renamed_to=next((r["to"] for by in reversed(records) if (r := by[name]) and "to" in r), None),
             note=row.get("gone") or last.get("dep"),
         )
 
@@ -242,6 +248,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
+@cache
 def _number(version: str) -> tuple[float, ...] | None:
     """A release number to compare by: "4.57.6", "v0.8.5.post1" (above 0.8.5), "1.0rc2" (below 1.0); None: no number."""
     match = re.match(r"\s*[vV]?(\d+(?:\.\d+)*)(.*)", version)

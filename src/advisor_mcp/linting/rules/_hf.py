@@ -178,3 +178,11 @@ def full(setting: Setting) -> str:
     """``zero_optimization.stage: 3``: a setting of a section with the section's name."""
     _, mark, value = setting.shown.partition(": ")
     return f"{setting.name}: {value}" if mark and setting.syntax in ("json", "yaml", "toml") else setting.shown
+
+
+GROUPED = ("grpo", "rloo")
+
+
+def grouped(unit: Unit) -> bool:
+    """Whether TRL trains on groups of completions; RLOO does so since 0.22."""
+    return unit.scope == "grpo" or (unit.scope == "rloo" and unit.since("0.22"))

@@ -29,6 +29,7 @@ TEMPLATES_SINCE: dict[str, frozenset[str]] = {
         "aeva gemma4 gemma4n glm4_7 glm_ocr hunyuan_small hy3 lfm2 lfm2_vl minicpm_v_4_6 phi4_mini qwen3_5 "
         "qwen3_5_nothink qwen3_6 youtu youtu_vl".split()
     ),
+    "0.9.6": frozenset("hy_dense_1_8b hy_dense_7b moss_vl".split()),  # hiyouga/LLaMA-Factory of August 2026
 }
 TEMPLATES_GONE = frozenset(
     "aquila atom baichuan baichuan2 belle bluelm chatglm2 codegeex2 codegeex4 cpm cpm3 intern marco orion "

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
 
+from advisor_mcp.linting import versions
 from advisor_mcp.linting.options import History, Option, Table, table
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -21,7 +22,7 @@ STRICT_SECTIONS = {
     "tensorboard", "wandb", "csv_monitor", "comet", "hybrid_engine", "timers.throughput",
 }  # fmt: skip
 # keys that the tools' own readers take out before anything is checked, or that scripts commonly add
-FREE = {"_component_", "yml", "config"}
+FREE = {"_component_", "yml", "config", "dynamo_backend"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Named:
     tables: tuple[tuple[Table, str, str | None], ...]
     name: str
 
-    @property
+    @cached_property
     def option(self) -> Option | None:
         """The option in the version in use."""
         return next(
@@ -50,16 +51,21 @@ class Named:
 
     @property
     def version(self) -> str:
-        """The tool and version that it is held against, and whether that was only assumed."""
+        """The tool and version that it is held against."""
         known, _, version = self.tables[0]
-        return (
-            f"{known.tool} {version}" if version else f"{known.tool} {known.newest} (assumed; name yours with --target)"
-        )
+        return f"{known.tool} {version or known.newest}"
 
     @property
     def assumed(self) -> bool:
         """Whether nobody named a version, so that the newest is taken."""
         return self.tables[0][2] is None
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the version in use is later than the newest that is listed, so that nobody can say what it knows."""
+        known, _, version = self.tables[0]
+        used, newest = versions.parse(version or ""), versions.parse(known.newest)
+        return used is not None and newest is not None and used > newest
 
     @property
     def closest(self) -> str | None:
@@ -69,8 +75,13 @@ class Named:
         )
 
 
-def named(unit: Unit) -> Iterator[Named]:
+@lru_cache(maxsize=8)  # every rule on options asks for the same unit in turn
+def named(unit: Unit) -> tuple[Named, ...]:
     """Every setting of a unit whose name an option table can judge."""
+    return tuple(_named(unit))
+
+
+def _named(unit: Unit) -> Iterator[Named]:
     if unit.tool in FLAT or unit.tool in COMMAND_LINES:
         tables = _tables(unit)
         for name, setting in unit.settings.items():
@@ -79,7 +90,7 @@ def named(unit: Unit) -> Iterator[Named]:
                 yield Named(setting, tables, setting.written if setting.syntax == "shell" else name)
         return
     known = unit.table
-    if known is None:
+    if known is None or any(setting.syntax == "python" for setting in unit.settings.values()):
         return
     lost = tuple(f"{name}." for name in unit.settings if _is_lost(known, name, unit.target))
     for name, setting in unit.settings.items():
@@ -87,15 +98,16 @@ def named(unit: Unit) -> Iterator[Named]:
             continue  # the section above is what is reported
         parts = [part for part in name.split(".") if not part.isdigit()]
         scope = ".".join(parts[:-1])
-        if scope in known.scopes and not name.rpartition(".")[2].isdigit() and parts[-1] not in FREE:
-            yield Named(setting, ((known, scope, unit.target),), parts[-1])
+        if parts and scope in known.scopes and not name.rpartition(".")[2].isdigit() and parts[-1] not in FREE:
+            plain = parts[-1].removeprefix("fsdp_") if unit.tool == "axolotl" and scope == "fsdp_config" else parts[-1]
+            yield Named(setting, ((known, scope, unit.target),), plain)
 
 
 def _is_lost(known: Table, name: str, version: str | None) -> bool:
     """Whether a section stands under a name that the version does not have."""
     parts = [part for part in name.split(".") if not part.isdigit()]
     scope = ".".join(parts[:-1])
-    return scope in known.scopes and known.option(scope, parts[-1], version) is None
+    return bool(parts) and scope in known.scopes and known.option(scope, parts[-1], version) is None
 
 
 def _tables(unit: Unit) -> tuple[tuple[Table, str, str | None], ...]:

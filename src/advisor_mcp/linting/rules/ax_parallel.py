@@ -435,13 +435,13 @@ def model_that_cannot_be_sharded(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    All.
+    All; before axolotl 0.20 only the list `fsdp` counts for Falcon.
 
     ## References
     - axolotl 0.21.0, utils/schemas/validation.py, check_falcon_fsdp and check_mpt_checkpointing
     """
     model = (unit.text("base_model") or "").lower()
-    if "falcon" in model and (config := used(unit, "fsdp_config", "fsdp")):
+    if "falcon" in model and (config := used(unit, "fsdp_config" if unit.since("0.20") else "fsdp")):
         yield Problem(config, "FSDP is not supported for Falcon models", remove(config, why="use DeepSpeed"), (unit["base_model"],))
     if "mpt" in model and (checkpointing := used(unit, "gradient_checkpointing")):
         yield Problem(checkpointing, "gradient_checkpointing is not supported for MPT models", set_value(checkpointing, False), (unit["base_model"],))

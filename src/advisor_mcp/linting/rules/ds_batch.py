@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 
-from advisor_mcp.linting.edits import add_after, advise, remove
+from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, Severity, Skipped, rule
+from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
 from advisor_mcp.linting.rules._ft import all_used, whole
 from advisor_mcp.linting.rules._hf import full, integrated, on
-from advisor_mcp.linting.tree import Entry, Mapping, Sequence
 from advisor_mcp.linting.unit import Unit
 
 BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
@@ -170,53 +168,40 @@ def batch_size_under_elasticity(unit: Unit, job: Job) -> Found:
         yield Problem(found[0], f"{full(found[0])} is refused while elasticity is enabled", fix, (*found[1:], elastic))
 
 
-@rule("DS004", "repeated-deepspeed-key", tools=("deepspeed",), harm="crash", causes=("duplicate-key",))
-def repeated_deepspeed_key(unit: Unit, job: Job) -> Found:
-    """Allow repeated-deepspeed-key.
+RAW = (*BATCH, "optimizer.params.lr", "optimizer.params.eps", "optimizer.params.weight_decay")
+
+
+@rule("DS005", "text-for-a-number", tools=("deepspeed",), harm="crash", causes=("string-number",))
+def text_for_a_number(unit: Unit, job: Job) -> Found:
+    """Allow text-for-a-number.
 
     ## What it does
-    Finds a key that stands twice in one section of a DeepSpeed file.
+    Finds batch sizes and the optimizer's numbers written as text in a DeepSpeed file.
 
     ## Why is this bad?
-    DeepSpeed's own reader stops: "Duplicate keys in DeepSpeed config". Where transformers or accelerate read the file,
-    the last value counts and the first is ignored.
+    DeepSpeed takes them as they stand and calculates with text; transformers compares them with its own numbers: "ds
+    gradient_accumulation_steps=8 vs hf gradient_accumulation_steps=8".
 
     ## Example
     ```json ds_config.json
-    {
-      "train_micro_batch_size_per_gpu": 1,
-      "zero_optimization": {"stage": 2},
-      "zero_optimization": {"stage": 3}
-    }
+    {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": "8", "zero_optimization": {"stage": 2}}
     ```
 
     ## Use instead
     ```json ds_config.json
-    {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
+    {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 8, "zero_optimization": {"stage": 2}}
     ```
 
     ## Versions
-    All.
+    All. Sections that DeepSpeed types (`zero_optimization`, `fp16`) are another matter: there text becomes a number.
 
     ## References
-    - deepspeed 0.19.8, deepspeed/runtime/config_utils.py, dict_raise_error_on_duplicate_keys
+    - deepspeed 0.19.8, deepspeed/runtime/config.py, get_train_batch_size
+    - hiyouga/LlamaFactory#1116
     """
-    for first, entry in _repeated(unit.tree):
-        severity: Severity = "warning" if integrated(unit, job) else "error"
-        message = f"{entry.name} stands twice in the same section"
-        yield Problem(entry.key.span, message, advise("keep one of the two"), (first.key.span,), severity)
-
-
-def _repeated(tree: Mapping | None) -> Iterator[tuple[Entry, Entry]]:
-    stack: list[object] = [tree]
-    while stack:
-        here = stack.pop()
-        if isinstance(here, Mapping):
-            seen: dict[str, Entry] = {}
-            for entry in here.entries:
-                if entry.name in seen:
-                    yield seen[entry.name], entry
-                seen.setdefault(entry.name, entry)
-                stack.append(entry.value)
-        elif isinstance(here, Sequence):
-            stack += here.items
+    for name in RAW:
+        found, number = unit.settings.get(name), unit.number(name)
+        option = unit.option(name)
+        typed = option is not None and (option.type != "any" or isinstance(option.default, int | float))
+        if found is not None and isinstance(found.value, str) and number is not None and not typed:
+            yield Problem(found, f"{full(found)} is text, not a number", set_value(found, number, safe=True))

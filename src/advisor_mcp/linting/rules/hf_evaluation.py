@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from advisor_mcp.linting.concepts import HF_FAMILY
-from advisor_mcp.linting.edits import Fix, add_after, advise, remove, set_value
+from advisor_mcp.linting.edits import Fix, add_after, advise, remove, rename, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import strategy, used
-from advisor_mcp.linting.rules._hf import on, single
+from advisor_mcp.linting.rules._hf import on, single, transformers_since
 from advisor_mcp.linting.unit import Setting, Unit
 
 EVAL = ("eval_strategy", "evaluation_strategy")
@@ -80,7 +80,8 @@ def best_model_without_matching_saves(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    All; `save_strategy: best` (transformers 4.47) needs no match. Ratios and absolute steps cannot be mixed.
+    All; `save_strategy: best` (transformers 4.47) needs no match. `evaluation_strategy` is `eval_strategy` since transformers
+    4.41 and nothing else since 4.51. Ratios and absolute steps cannot be mixed.
 
     ## References
     - transformers 5.23.0, training_args.py, _validate_args
@@ -90,7 +91,16 @@ def best_model_without_matching_saves(unit: Unit, job: Job) -> Found:
     best, evaluates, saves = on(unit, "load_best_model_at_end"), _evaluates(unit), _saves(unit)
     if best is None or evaluates is None or saves is None or saves == "best":
         return
-    if evaluates != saves:
+    old = unit.setting("evaluation_strategy")
+    if (
+        old is not None
+        and "eval_strategy" not in unit
+        and evaluates == saves != "no"
+        and transformers_since(unit, "4.51")
+    ):
+        said = f"{old.shown} no longer sets eval_strategy, and without evaluation there is no best model"
+        yield Problem(old, said, rename(old, "eval_strategy"), (best,))
+    elif evaluates != saves:
         setting = unit.setting(*EVAL)
         wanted = "steps" if saves == "no" else saves
         fix = set_value(setting, wanted) if setting and saves != "no" else _matching(unit, best, evaluates, saves)

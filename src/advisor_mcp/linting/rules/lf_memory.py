@@ -666,7 +666,7 @@ def export_that_cannot_be_written(unit: Unit, job: Job) -> Found:
         yield Problem(bits, f"an adapter cannot be merged into a model with {bits.shown}", remove(bits), (adapter,))
 
 
-@rule("LF316", "json-configuration-file", tools=("llamafactory",), harm="crash", causes=("json-config",))
+@rule("LF316", "json-configuration-file", tools=("llamafactory",), harm="crash", severity="warning", causes=("json-config",))
 def json_configuration_file(unit: Unit, job: Job) -> Found:
     """Allow json-configuration-file.
 
@@ -674,7 +674,7 @@ def json_configuration_file(unit: Unit, job: Job) -> Found:
     Finds a LLaMA-Factory configuration that is a JSON file.
 
     ## Why is this bad?
-    These releases hand the path to the JSON reader in place of the file's text: "AttributeError: 'PosixPath' object has no
+    This release hands the path to the JSON reader in place of the file's text: "AttributeError: 'PosixPath' object has no
     attribute 'read'".
 
     ## Example
@@ -691,10 +691,65 @@ def json_configuration_file(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    llamafactory 0.9.4 and 0.9.5.
+    llamafactory 0.9.5.
 
     ## References
     - llamafactory 0.9.5, hparams/parser.py, read_args
     """
-    if unit.since("0.9.4") and unit.before("0.9.6") and unit.tree is not None and unit.source.root.name.endswith(".json"):
-        yield Problem(unit, "llamafactory 0.9.4 and 0.9.5 cannot read a JSON configuration", advise("write it as YAML"))
+    if unit.since("0.9.5") and (unit.version is None or unit.before("0.9.6")) and unit.tree is not None and unit.source.root.name.endswith(".json"):
+        yield Problem(unit, "llamafactory 0.9.5 cannot read a JSON configuration", advise("write it as YAML"))
+
+
+@rule("LF317", "deepspeed-on-one-gpu", tools=("llamafactory",), harm="crash", severity="warning", causes=("force-torchrun", "deepspeed-single-gpu"))
+def deepspeed_on_one_gpu(unit: Unit, job: Job) -> Found:
+    """Allow deepspeed-on-one-gpu.
+
+    ## What it does
+    Finds `deepspeed` on a single GPU where nothing says that torchrun starts the run: no `FORCE_TORCHRUN=1`, no launcher.
+
+    ## Why is this bad?
+    On one GPU `llamafactory-cli train` starts no process group, which DeepSpeed needs: "Please use `FORCE_TORCHRUN=1` to
+    launch DeepSpeed training."
+
+    ## Example
+    ```bash train.sh world_size=1
+    llamafactory-cli train train.yaml
+    ```
+    ```yaml train.yaml
+    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
+    stage: sft
+    do_train: true
+    finetuning_type: lora
+    deepspeed: examples/deepspeed/ds_z2_config.json
+    ```
+
+    ## Use instead
+    ```bash train.sh world_size=1
+    FORCE_TORCHRUN=1 llamafactory-cli train train.yaml
+    ```
+    ```yaml train.yaml
+    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
+    stage: sft
+    do_train: true
+    finetuning_type: lora
+    deepspeed: examples/deepspeed/ds_z2_config.json
+    ```
+
+    ## Versions
+    All. A `CUDA_VISIBLE_DEVICES` with one GPU counts as one GPU.
+
+    ## References
+    - llamafactory 0.9.5, launcher.py
+    - llamafactory 0.9.5, hparams/parser.py, get_train_args
+    """
+    deepspeed = used(unit, "deepspeed")
+    if deepspeed is None or unit.tree is None or not trains(unit) or job.others("torchrun", "accelerate_launch", "deepspeed_launcher"):
+        return
+    commands = [other for other in job.others("llamafactory") if other.program == "llamafactory-cli train"]
+    places = [other.env for other in [*commands, *job.others("env"), unit]]
+    if any("FORCE_TORCHRUN" in env or "USE_MCA" in env or "USE_RAY" in env for env in places):
+        return
+    visible = {str(env["CUDA_VISIBLE_DEVICES"].value) for env in places if "CUDA_VISIBLE_DEVICES" in env}
+    alone = job.world_size() == 1 or (len(visible) == 1 and visible.pop().isdigit())
+    if alone and (commands or job.world_size() == 1):
+        yield Problem(deepspeed, "DeepSpeed on one GPU needs FORCE_TORCHRUN=1", advise("start it with FORCE_TORCHRUN=1 llamafactory-cli train"))

@@ -1,5 +1,7 @@
 """Parallel sizes against the model's own numbers: heads, experts, vocabulary."""
 
+import math
+
 from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.edits import Fix, advise, set_value
 from advisor_mcp.linting.job import Job, ModelFacts
@@ -26,7 +28,7 @@ OWN: dict[str, dict[str, str]] = {
 
 def smaller_divisor(size: int, *numbers: int) -> int:
     """The largest part of `size` ranks, so that the rest can be replicas, that divides all of the numbers."""
-    return next(n for n in range(size, 0, -1) if size % n == 0 and all(number % n == 0 for number in numbers))
+    return math.gcd(size, *numbers)
 
 
 def _reduce(setting: Setting, size: int, *numbers: int) -> Fix:
@@ -364,9 +366,8 @@ def misaligned_quantisation_blocks(unit: Unit, job: Job) -> Found:
         if width is None or (name == "intermediate_size" and not dense):
             continue
         if width % size or (width // size) % block:
-            fits = next(
-                (n for n in range(size, 0, -1) if size % n == 0 and width % n == 0 and (width // n) % block == 0), None
-            )
+            common = math.gcd(size, width)
+            fits = next((n for n in range(common, 0, -1) if common % n == 0 and (width // n) % block == 0), None)
             fix = set_value(setting, fits, why="the largest part of it that keeps whole blocks") if fits else None
             share = f"{width}/{size} = {width / size:g}"
             yield Problem(
@@ -438,6 +439,8 @@ def changed_vocabulary_padding(unit: Unit, job: Job) -> Found:
             yield Skipped("the model")
         return
     step = int(multiple * tensor)
+    if step <= 0:
+        return
     padded = -(-int(vocabulary + extra) // step) * step
     if padded != vocabulary:
         yield Problem(

@@ -1,6 +1,6 @@
 """What Megatron saves, computes again or moves to the host."""
 
-from advisor_mcp.linting.edits import advise, remove
+from advisor_mcp.linting.edits import advise, both, remove
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem
 from advisor_mcp.linting.rules._mg import add, find, megatron_rule, missing, moved, number, off, on, said, size, switch, text, whole
@@ -86,7 +86,7 @@ def incomplete_recomputation(unit: Unit, job: Job) -> Found:
     if here is not None and kind == "full":
         lacking = [name for name in ("recompute_method", "recompute_num_layers") if missing(unit, name)]
         if lacking:
-            fix = add(here, lacking[0], "uniform" if lacking[0] == "recompute_method" else 1)
+            fix = both(*(add(here, name, "uniform" if name == "recompute_method" else 1) for name in lacking))
             names = " and ".join("--" + name.replace("_", "-") for name in lacking)
             yield Problem(here, f"{said(here)} needs {names}", fix)
     elif selective is not None and (extra := method or layers) is not None:

@@ -1,5 +1,6 @@
 """How Megatron cuts layers into pipeline stages."""
 
+import math
 import re
 
 from advisor_mcp.linting.edits import advise, remove, set_value
@@ -25,7 +26,7 @@ def _is_plain(unit: Unit) -> bool:
 
 
 def _smaller(pipeline: int, layers: int) -> int:
-    return max(size for size in range(1, pipeline + 1) if layers % size == 0)
+    return math.gcd(layers, pipeline)
 
 
 @megatron_rule("MG001", "layers-that-do-not-fill-the-pipeline", harm="crash", causes=("pp-layers",))

@@ -18,7 +18,7 @@ from advisor_mcp.linting.unit import Unit
 
 def _missing(unit: Unit) -> list[Named]:
     """Settings whose names the version in use does not have."""
-    return [found for found in named(unit) if found.option is None and not _abbreviation(unit, found)]
+    return [f for f in named(unit) if f.option is None and not f.beyond and not _abbreviation(unit, f)]
 
 
 def _abbreviation(unit: Unit, found: Named) -> bool:
@@ -96,7 +96,9 @@ def unknown_option(unit: Unit, job: Job) -> Found:
 
 def _harm(unit: Unit, found: Named) -> Severity:
     """How bad a name of another version is: what the tool does with it, less where the version was only assumed."""
-    return "warning" if found.assumed or treatment(unit, scope_of(found.setting)) == "ignores" else "error"
+    extended = unit.tool in ("torchtitan", "megatron-lm")  # whose jobs often bring options of their own
+    mild = found.assumed or extended or treatment(unit, scope_of(found.setting)) == "ignores"
+    return "warning" if mild else "error"
 
 
 @rule(

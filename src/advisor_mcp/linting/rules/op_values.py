@@ -8,7 +8,7 @@ from advisor_mcp.linting.edits import Fix, advise, quote, remove, rename, set_va
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.options import Option
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._options import CHECKED, named
+from advisor_mcp.linting.rules._options import CHECKED, named, scope_of, treatment, typo
 from advisor_mcp.linting.tree import Mapping, Scalar, Sequence
 from advisor_mcp.linting.unit import Setting, Unit, as_number
 
@@ -51,6 +51,8 @@ def unknown_choice(unit: Unit, job: Job) -> Found:
     """
     for found in named(unit):
         option, setting = found.option, found.setting
+        if unit.tool == "axolotl" and "." in setting.name:
+            continue  # a union of models: the choices are those of one of them
         if (
             option is None
             or not option.choices
@@ -68,6 +70,10 @@ def unknown_choice(unit: Unit, job: Job) -> Found:
         ):
             continue
         near = next(iter(difflib.get_close_matches(value.lower(), sorted(choices), 1, 0.5)), None)
+        if all(isinstance(choice, int) for choice in option.choices) or (
+            treatment(unit, scope_of(setting)) == "extends" and not (near and typo(value, near))
+        ):
+            continue  # an enumeration that is named by its members, or a script that knows more
         listed = ", ".join(sorted(choices)[:12]) + (", ..." if len(choices) > 12 else "")
         message = f"{setting.shown} is none of {listed}" + (f"; did you mean {near!r}?" if near else "")
         yield Problem(setting, message, set_value(setting, near) if near else None)

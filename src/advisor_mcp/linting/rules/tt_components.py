@@ -22,7 +22,7 @@ CONVERTS = {
     "LLAMA4": {"llama4"},
     "PHI3_MINI": {"phi3", "phi4"},
     "PHI4": {"phi3", "phi4"},
-    "QWEN2": {"qwen2", "qwen2_5"},
+    "QWEN2": {"qwen2", "qwen2_5", "qwen3"},  # its mapping knows the norms of Qwen3 too
     "QWEN3": {"qwen3"},
 }
 TOKENIZERS = (
@@ -88,7 +88,8 @@ def _is_model_module(module: str) -> bool:
 
 
 def _missing(setting: Setting, message: str, module: str, name: str, known: frozenset[str]) -> Problem:
-    near = difflib.get_close_matches(name, sorted(known), 1, 0.6)
+    longer = [other for other in sorted(known) if other.startswith(f"{name}_")]
+    near = longer or difflib.get_close_matches(name, sorted(known), 1, 0.6)
     return Problem(setting, message, set_value(setting, f"{module}.{near[0]}", why="the nearest name") if near else None)
 
 
@@ -141,14 +142,9 @@ def _parameters(unit: Unit, setting: Setting) -> frozenset[str] | None:
     """The parameters of a component in the versions in use, None where they are not known or it takes anything."""
     module, _, name = setting.value.rpartition(".")
     said = [held[name] for version in versions_in_use(unit) if (held := components(module, version)) and name in held]
-    if not said or any(ANY in text.split() for text in said) or _forwards(name):
+    if not said or any(ANY in text.split() for text in said):
         return None
     return frozenset(part for text in said for part in text.split())
-
-
-def _forwards(name: str) -> bool:
-    """Whether a component hands on what it does not know (load_dataset's options)."""
-    return name.endswith("_dataset") or name in ("setup_torch_profiler",)
 
 
 @rule("TT003", "section-without-component", tools=("torchtune",), harm="crash", causes=("component-missing",))

@@ -375,10 +375,4 @@ def _expandable(unit: Unit) -> Setting | None:
 def _without(setting: Setting) -> Fix:
     """Drop the setting, or the part of it that turns expandable segments on."""
     rest = ",".join(part for part in str(setting.value).split(",") if "expandable_segments" not in part)
-    return (
-        set_value(setting, rest)
-        if rest
-        else remove(setting)
-        if setting.syntax != "env"
-        else advise(f"unset {setting.name}")
-    )
+    return set_value(setting, rest) if rest else remove(setting)

@@ -158,13 +158,14 @@ def fewer_host_adapters_than_slots(unit: Unit, job: Job) -> Found:
         )
 
 
-@rule("VL034", "adapter-rank-above-maximum", tools=("vllm",), harm="crash", causes=("lora-rank",))
+@rule("VL034", "adapter-rank-above-maximum", tools=("vllm", "sglang"), harm="crash", causes=("lora-rank",))
 def adapter_rank_above_maximum(unit: Unit, job: Job) -> Found:
     """Allow adapter-rank-above-maximum.
 
     ## What it does
     Compares the rank of the adapters (from an `adapter_config.json` beside the files, from the training configuration of the
-    same job, or from a path that ends in `r64`) with `--max-lora-rank`, which is 16 by default.
+    same job, or from a path that ends in `r64`) with `--max-lora-rank`, which is 16 by default in vLLM and the largest of
+    `--lora-paths` in SGLang.
 
     ## Why is this bad?
     The adapter is refused: "LoRA rank 64 is greater than max_lora_rank 16".
@@ -193,14 +194,16 @@ def adapter_rank_above_maximum(unit: Unit, job: Job) -> Found:
     - hiyouga/LlamaFactory#9512
     - gpustack/gpustack#5438
     - vllm 0.33.0, lora/peft_helper.py, validate_legal
+    - sglang 0.5.9, srt/lora/lora_manager.py, validate_new_adapter
     """
-    most = unit.number("max_lora_rank", 16)
+    most = unit.number("max_lora_rank", 16 if unit.tool == "vllm" else None)
     place = unit.setting("max_lora_rank", "lora_modules", "enable_lora")
     if most is None or place is None or is_off(unit, "enable_lora"):
         return
     for rank, said in _ranks(unit, job):
         if rank > most:
-            wanted = next((one for one in _allowed_ranks(unit) if one >= rank), None)
+            allowed = _allowed_ranks(unit) if unit.tool == "vllm" else (rank,)
+            wanted = next((one for one in allowed if one >= rank), None)
             message = f"the adapter has rank {rank} ({said}), more than max_lora_rank = {most:g}"
             yield Problem(place, message, _raise(place, wanted))
             return
@@ -315,7 +318,7 @@ def _raise(place: Setting, rank: int | None) -> Fix:
 def _modules(unit: Unit) -> list[tuple[str, str]]:
     """Names and paths of the adapters on the command line."""
     found = list[tuple[str, str]]()
-    value = unit.value("lora_modules")
+    value = unit.value("lora_modules" if unit.tool == "vllm" else "lora_paths")
     for item in value if isinstance(value, list) else value.split() if isinstance(value, str) else []:
         if isinstance(item, str) and re.fullmatch(r"[^={\[]+=\S+", item):
             name, _, path = item.partition("=")

@@ -96,8 +96,10 @@ def argument(package: Package, module: Module, call: ast.Call, spread: Spread) -
     if "default" in words:
         record.pop("d", None)
         package.put_default(module, record, words["default"])
-    elif action in {"store_true", "store_false"}:
-        record["d"] = action == "store_false"
+    elif action == "store_true":
+        record["d"] = False
+    if action == "store_false":  # the default is that of the destination, not of the flag
+        record.pop("d", None)
     if "required" in words and ast.unparse(words["required"]) == "True":
         record.update(req=True)
         record.pop("d", None)
@@ -170,4 +172,8 @@ def read_action(action: str, words: dict[str, ast.expr], record: Record) -> None
         record.update(t="bool", n=0)
     if "eprecat" in last:
         record["message"] = " ".join(strings(words["help"])) if "help" in words else "deprecated"
-        record.setdefault("d", None)
+        for name in ("new_flag", "error_message"):  # sglang's actions: what to use instead
+            if name in words:
+                record["message"] = f"deprecated, use {strings(words[name])[0]}" if name == "new_flag" else "refused"
+        if "const" in last.lower() or "storetrue" in last.lower() or last == "DeprecatedAction":
+            record.update(n=0, t="bool")

@@ -36,15 +36,29 @@ def write(tool: str, source: str, snapshots: list[Snapshot], path: Path) -> None
     }
     if names := sorted({name for s in snapshots for name in s.requires}):
         head["with"] = {name: companions(name, snapshots, path.parent) for name in names}
-    if inherits := {scope: ref for s in snapshots for scope, ref in s.inherits.items()}:
+    inherits = {scope: ref for s in snapshots for scope, ref in s.inherits.items()}
+    if inherits:
         head["inherits"] = dict(sorted(inherits.items()))
-    scopes = {scope: merged(scope, snapshots) for scope in sorted({scope for s in snapshots for scope in s.scopes})}
+    scopes = {
+        scope: merged(scope, snapshots, inherited_rows(inherits.get(scope, ""), path.parent))
+        for scope in sorted({scope for s in snapshots for scope in s.scopes})
+    }
     lines = [f"{dumped(key)}: {dumped(value)}," for key, value in head.items()]
     body = []
     for scope, options in scopes.items():
         rows = ",\n".join(f"{dumped(name)}: {dumped(row)}" for name, row in options.items())
         body.append(f"{dumped(scope)}: {{\n{rows}\n}}")
     path.write_text("{\n" + "\n".join(lines) + '\n"scopes": {\n' + ",\n".join(body) + "\n}\n}\n", encoding="utf-8")
+
+
+def inherited_rows(reference: str, folder: Path) -> Options:
+    """The rows of the scope that a scope inherits, from the file written before."""
+    tool, _, scope = reference.partition(":")
+    file = folder / f"{tool}.json"
+    if not tool or not file.exists():
+        return {}
+    rows: Options = json.loads(file.read_text(encoding="utf-8"))["scopes"].get(scope, {})
+    return rows
 
 
 def companions(tool: str, snapshots: list[Snapshot], folder: Path) -> list[str]:
@@ -100,14 +114,14 @@ def dumped(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def merged(scope: str, snapshots: list[Snapshot]) -> dict[str, Record]:
+def merged(scope: str, snapshots: list[Snapshot], inherited: Options) -> dict[str, Record]:
     """Name to row: the record of its first release, the spans that have it, and what later releases changed."""
     per_release = [s.scopes.get(scope, {}) for s in snapshots]
     names = sorted({name for options in per_release for name in options})
-    return {name: row(name, per_release) for name in names}
+    return {name: row(name, per_release, inherited) for name in names}
 
 
-def row(name: str, per_release: list[Options]) -> Record:
+def row(name: str, per_release: list[Options], inherited: Options) -> Record:
     """`in`: [from, until, from, ...] as indices of the version list; `x`: changes by index; `gone`: why it ended."""
     spans: list[int] = []
     changes: dict[str, Record] = {}
@@ -121,7 +135,7 @@ def row(name: str, per_release: list[Options]) -> Record:
             spans.append(index)
         if not present:
             continue
-        record = kept(options[name], options)
+        record = kept(options[name], {**inherited, **options})
         if not first:
             first = current = record
         elif record != current:
@@ -178,7 +192,7 @@ def point_on(record: Record, result: Record, siblings: Options) -> None:
         other = siblings.get(target)
         if other is None or other is record or "gone" in other or not result.get("dep"):
             continue
-        same = kinds(other) == kinds(record) or {*kinds(other), *kinds(record)} == {"int", "float"}
+        same = "t" not in record or kinds(other) == kinds(record) or {*kinds(other), *kinds(record)} == {"int", "float"}
         turned = target.startswith(("enable_", "no_"))
         if same and not turned and not record.get("and"):
             result["to"] = target

@@ -19,8 +19,11 @@ SUBJECT = re.compile(
     r"\s+(?:is|was|are|has been|will be)\s+(?:now\s+|also\s+)?(?:deprecated|renamed|removed|no longer)",
     re.IGNORECASE,
 )
-STATED = re.compile(r"\W*(deprecated\b|.{0,60}\b(is|are|has been|was) (now )?deprecated)", re.IGNORECASE | re.DOTALL)
+STATED = re.compile(
+    r"\W*(deprecated\b|(this|the|use of this)\b[^.]{0,40}\b(is|are|has been|was) (now )?deprecated)", re.IGNORECASE
+)
 REMOVAL = re.compile(r"removed (?:in|from|by|after|with)(?: [\w/-]+){0,3} v?(\d+(?:\.\d+)+)", re.IGNORECASE)
+REFUSED = "no longer supported: stops with an error"
 KINDS = {
     "has_default",
     "no_init",
@@ -54,26 +57,29 @@ def class_fields(package: Package, module: Module, node: ast.ClassDef, stop: Ite
 
 def told(node: ast.AST, options: Options) -> None:
     """Marks the options that a warning or an error within `node` calls deprecated, with the names it points to."""
-    for text in messages(node):
+    for text, raised in messages(node):
         match = SUBJECT.search(text)
         named = match and ("_" in match[1] or text[match.start(1) - 1 : match.start(1)] in {"`", "'", '"', "-"})
         subject = match[1].replace("-", "_") if match and named else ""
-        if subject in options and not re.match(r"(passing|setting|using)\b", text, re.IGNORECASE):
+        if subject in options and "both" not in text.lower() and not re.match(r"(passing|setting|using|the value)\b", text, re.IGNORECASE):
             found = deprecation(text)
-            options[subject].setdefault("dep", found["dep"])
+            options[subject]["dep"] = max(options[subject].get("dep", ""), found["dep"], key=len)
+            if raised:
+                options[subject]["dep"] = REFUSED
             later = [name for name in found.get("mentions", []) if name.lstrip("-").replace("-", "_") != subject]
             if later:
                 options[subject].setdefault("mentions", []).extend(later)
-                options[subject]["and"] = bool(re.search(r"instead (and|with)\b", text))
+                options[subject]["and"] = bool(re.search(r"instead (and|with)\b|\bif you\b", text, re.IGNORECASE))
 
 
-def messages(node: ast.AST) -> Iterator[str]:
-    """The texts that a piece of code warns, logs or raises with."""
+def messages(node: ast.AST) -> Iterator[tuple[str, bool]]:
+    """The texts that a piece of code warns, logs or raises with, and whether it raises."""
+    raised = {id(n.exc) for n in ast.walk(node) if isinstance(n, ast.Raise)}
     for call in ast.walk(node):
         if isinstance(call, ast.Call) and call.args:
             name = ast.unparse(call.func).rpartition(".")[2]
             if name.startswith("warn") or name.endswith(("Error", "Warning", "deprecated")):
-                yield text_of(call.args[0])
+                yield text_of(call.args[0]), id(call) in raised
 
 
 def text_of(node: ast.expr) -> str:
@@ -132,8 +138,13 @@ def deprecation(message: str) -> Record:
     """What a deprecation message says, as facts: the release of its removal, and the names it points to."""
     removal = REMOVAL.search(message)
     note = f"deprecated, to be removed in {removal[1]}" if removal else "deprecated"
+    if message == "refused":
+        note = REFUSED
+    found: Record = {"dep": note}
+    if re.search(r"\bdefault\b", message):
+        found["and"] = True  # "x is now the default, use y for the old way" is no rename
     names = [name.rstrip(".-") for name in INSTEAD.findall(message)]
-    return {"dep": note, "mentions": names} if names else {"dep": note}
+    return {**found, "mentions": names} if names else found
 
 
 def signature(package: Package, module: Module, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Options:
@@ -173,3 +184,37 @@ def class_named(package: Package, path: str, name: str) -> tuple[Module, ast.Cla
     module = package.module(path)
     found = package.find(module, name) if module else None
     return (found[0], found[1]) if found and isinstance(found[1], ast.ClassDef) else None
+
+
+def classes_within(
+    package: Package, module: Module, annotation: ast.expr, depth: int = 0
+) -> list[tuple[Module, ast.ClassDef]]:
+    """The package's own classes that an annotation names, through aliases, unions and lists; enums left out."""
+    found: list[tuple[Module, ast.ClassDef]] = []
+    for part in ast.walk(annotation):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str) and part is not annotation:
+            continue
+        target = package.follow(module, part) if isinstance(part, ast.Name | ast.Attribute | ast.Constant) else None
+        if target and isinstance(target[1], ast.ClassDef) and isinstance(part, ast.expr):
+            if package.enum_members(module, part) is None and (target[0], target[1]) not in found:
+                found.append((target[0], target[1]))
+        elif target and isinstance(target[1], ast.expr) and depth < 4:
+            found += [pair for pair in classes_within(package, target[0], target[1], depth + 1) if pair not in found]
+    return found
+
+
+def nested(
+    package: Package, module: Module, node: ast.ClassDef, prefix: str = "", seen: tuple[str, ...] = ()
+) -> dict[str, Options]:
+    """The scopes below a class: for each field that holds another class, that class's fields, by dotted path."""
+    scopes: dict[str, Options] = {}
+    for home, cls in reversed(package.lineage(module, node)):
+        for statement in cls.body:
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            path = f"{prefix}.{statement.target.id}" if prefix else statement.target.id
+            for inner_home, inner in classes_within(package, home, statement.annotation):
+                if inner.name not in seen and (options := class_fields(package, inner_home, inner)):
+                    scopes.setdefault(path, {}).update({k: v for k, v in options.items() if k not in scopes[path]})
+                    scopes.update(nested(package, inner_home, inner, path, (*seen, inner.name)))
+    return scopes

@@ -23,6 +23,7 @@ class Release:
 
     version: str
     root: Path
+    beside: Release | None = None  # another package that this one builds on
 
     @property
     def date(self) -> str:

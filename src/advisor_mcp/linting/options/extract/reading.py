@@ -36,7 +36,7 @@ SHAPES = {
     **dict.fromkeys(("StrictStr", "LiteralString"), "str"),
 }
 CONVERTERS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str, "bool": bool, "pp_int": int}
-WRAPPERS = {"Annotated", "Optional", "Final", "Required", "NotRequired", "SkipValidation", "InitVar"}
+WRAPPERS = {"Annotated", "A", "Optional", "Final", "Required", "NotRequired", "SkipValidation", "InitVar"}
 
 
 class Unknown(Exception):
@@ -116,6 +116,7 @@ class Package:
     release: Release
     base: str = ""
     parsed: dict[str, Module | None] = field(default_factory=dict)
+    other: Package | None = None
 
     def module(self, path: str) -> Module | None:
         """The parsed file, None where the release has none (or it is not valid Python)."""
@@ -130,7 +131,12 @@ class Package:
     def named(self, dotted: str) -> Module | None:
         """The module of a dotted name."""
         stem = self.base + dotted.replace(".", "/")
-        return self.module(f"{stem}.py") or self.module(f"{stem}/__init__.py")
+        found = self.module(f"{stem}.py") or self.module(f"{stem}/__init__.py")
+        if found is None and self.release.beside:
+            if self.other is None:
+                self.other = Package(self.release.beside)
+            found = self.other.named(dotted)
+        return found
 
     def find(self, module: Module, name: str, depth: int = 0) -> tuple[Module, ast.AST] | None:
         """Where a name leads: the module that defines it, and the class, function or expression."""
@@ -427,7 +433,7 @@ class Package:
         if name == "Union":
             return [t for part in parts for t in self.types(module, part, record, depth)]
         if name in WRAPPERS:
-            if name == "Annotated":
+            if name in {"Annotated", "A"}:
                 for extra in parts[1:]:
                     if isinstance(extra, ast.Call):
                         record.update({k: v for k, v in self.field_call(module, extra).items() if k != "d"})
@@ -511,6 +517,8 @@ class Package:
                 record["help"] = " ".join(strings(value))
             elif label in {"aliases", "arg_names"}:
                 record["a"] = strings(value)
+            elif label == "argparse_meta":  # Megatron-LM: arguments for `add_argument`, which win
+                self.metadata(module, record, value)
             elif label == "new_param":
                 record["to"] = next(iter(strings(value)), "")
             elif label == "deprecated" and isinstance(value, ast.Constant) and value.value:

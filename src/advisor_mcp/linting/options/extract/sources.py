@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from advisor_mcp.linting.options.extract import packages
 from advisor_mcp.linting.options.extract.packages import Release
@@ -25,20 +26,30 @@ class Tool:
     platform: str = ""
     repository: str = ""  # OWNER+NAME, for what no package holds
     tag: str = "v{}"
+    tags: Mapping[str, str] = field(default_factory=dict)  # where a version's tag is not `tag`
     paths: tuple[str, ...] = ()
+    beside: tuple[str, Mapping[str, str]] = ("", MappingProxyType({}))  # a package to read along, by version
 
     @property
     def source(self) -> str:
         """Where the data was read, in words."""
-        return f"github {self.repository.replace('+', '/')}" if self.repository else f"PyPI {self.package}"
+        places = [f"PyPI {self.package}"] if self.package else []
+        if self.repository:
+            commits = "".join(f" {version} at {commit[:7]}" for version, commit in self.tags.items())
+            places.append(f"github {self.repository.replace('+', '/')}{commits}")
+        return "; ".join(places)
 
     def release(self, version: str, cache: Path, repositories: Path | None) -> Release:
-        if not self.repository:
-            return packages.obtain(self.package, version, cache, self.keep, self.platform)
+        if self.package and version not in self.tags:
+            release = packages.obtain(self.package, version, cache, self.keep, self.platform)
+            other, versions = self.beside
+            if version in versions:
+                return replace(release, beside=packages.obtain(other, versions[version], cache))
+            return release
         if repositories is None or not (repositories / self.repository).is_dir():
             raise Unavailable(f"needs a clone of {self.repository.replace('+', '/')} under --repositories")
         clone = repositories / self.repository / "repo"
-        return packages.from_git(clone, self.tag.format(version), version, cache, self.paths)
+        return packages.from_git(clone, self.tags.get(version, self.tag.format(version)), version, cache, self.paths)
 
 
 def oldest_first(versions: str) -> tuple[str, ...]:
@@ -79,5 +90,104 @@ TOOLS: dict[str, Tool] = {
             " 0.17.1 0.17.2 0.17.3 0.17.4 0.17.5 0.17.6 0.18.0 0.18.1 0.18.2 0.18.3 0.18.4 0.18.5 0.18.6 0.18.7 0.18.8 0.18.9"
             " 0.19.0 0.19.1 0.19.2 0.19.3 0.19.4 0.19.5 0.19.6 0.19.7 0.19.8"
         ),
+    ),
+    "trl": Tool(
+        "trl",
+        "trl",
+        oldest_first(
+            "0.7.11 0.8.6 0.9.4 0.9.6 0.10.1 0.11.0 0.11.4 0.12.0 0.12.2 0.13.0 0.14.0 0.15.0 0.15.2 0.16.0 0.16.1 0.17.0 0.18.0"
+            " 0.18.2 0.19.0 0.19.1 0.20.0 0.21.0 0.22.0 0.22.2 0.23.0 0.23.1 0.24.0 0.25.0 0.25.1 0.26.0 0.26.2 0.27.0 0.27.2"
+            " 0.28.0 0.29.0 0.29.1 1.0.0 1.1.0 1.2.0 1.3.0 1.4.0 1.5.0 1.5.1 1.6.0 1.7.0 1.7.1 1.8.0 1.9.0 1.9.2 1.10.0 1.11.0"
+            " 1.12.0 1.13.0 1.14.0 1.14.2 1.15.0 1.16.0"
+        ),
+    ),
+    "axolotl": Tool(
+        "axolotl",
+        "axolotl",
+        oldest_first(
+            "0.6.0 0.7.0 0.8.0 0.8.1 0.9.0 0.9.1 0.9.2 0.10.0 0.11.0 0.12.0 0.12.1 0.12.2 0.13.1 0.13.2 0.14.0 0.15.0 0.16.0"
+            " 0.16.1 0.17.0 0.18.0 0.19.0 0.20.0 0.21.0"
+        ),
+    ),
+    "llamafactory": Tool(
+        "llamafactory", "llamafactory", oldest_first("0.8.0 0.8.3 0.9.0 0.9.1 0.9.2 0.9.3 0.9.4 0.9.5")
+    ),
+    "accelerate": Tool(
+        "accelerate",
+        "accelerate",
+        oldest_first(
+            "0.27.2 0.28.0 0.29.3 0.30.1 0.31.0 0.32.1 0.33.0 0.34.2 1.0.1 1.1.1 1.2.1 1.3.0 1.4.0 1.5.2 1.6.0 1.7.0 1.8.1 1.9.0"
+            " 1.10.0 1.10.1 1.11.0 1.12.0 1.13.0 1.14.0 1.15.0"
+        ),
+    ),
+    "sglang": Tool(
+        "sglang",
+        "sglang",
+        oldest_first(
+            "0.3.4.post2 0.3.5.post2 0.3.6.post3 0.4.0.post2 0.4.1.post7 0.4.2.post4 0.4.3.post4 0.4.4.post4 0.4.5.post3 0.4.6"
+            " 0.4.6.post5 0.4.7.post1 0.4.8.post1 0.4.9 0.4.9.post6 0.4.10.post2 0.5.1 0.5.1.post3 0.5.2 0.5.3 0.5.3.post3"
+            " 0.5.4.post3 0.5.5.post3 0.5.6.post2 0.5.7 0.5.8.post1 0.5.9 0.5.10.post1 0.5.11 0.5.12.post1 0.5.13.post1 0.5.14"
+            " 0.5.15.post1 0.5.16 0.5.17 0.5.18 0.5.19 0.5.20 0.5.21 0.5.22 0.5.23"
+        ),
+    ),
+    "megatron-lm": Tool(
+        "megatron_lm",
+        "",
+        oldest_first("0.8.0 0.9.0 0.10.0 0.11.0 0.12.0 0.13.0 0.14.0 0.15.0 0.15.3 0.16.0 0.16.1 0.17.0 0.17.1 0.18.0 0.18.2 0.19.0 0.20.0.dev0"),
+        repository="NVIDIA+Megatron-LM",
+        tag="core_v{}",
+        tags={"0.20.0.dev0": "d98e8a64ddf34856e74b24714e3bedb2f5a39553"},
+        paths=("megatron", "examples", "tasks", "tools", "pretrain_gpt.py", "pretrain_vlm.py"),
+    ),
+    "torchtitan": Tool("torchtitan", "torchtitan", oldest_first("0.1.0 0.2.0 0.2.1 0.2.2 0.3.0")),
+    "torchtune": Tool(
+        "torchtune",
+        "torchtune",
+        oldest_first("0.3.1 0.4.0 0.5.0 0.6.0 0.6.1 0.7.0.dev0"),
+        repository="meta-pytorch+torchtune",
+        tags={"0.7.0.dev0": "bd2a0fc7c31430972728494fa01aaeeb0ebf1ba1"},  # never released
+        paths=("torchtune", "recipes"),
+    ),
+    "megatron-core": Tool(
+        "megatron_core",
+        "megatron-core",
+        oldest_first(
+            "0.8.0 0.9.0 0.10.0 0.11.0 0.12.0 0.12.3 0.13.0 0.13.1 0.14.0 0.15.0 0.15.3 0.16.0 0.16.1 0.17.0 0.17.1 0.18.0 0.18.2"
+            " 0.19.0 0.19.2"
+        ),
+    ),
+    "megatron-bridge": Tool(
+        "megatron_bridge",
+        "megatron-bridge",
+        oldest_first("0.3.0 0.3.1 0.4.0 0.4.2 0.5.0 0.5.1 0.6.0 0.6.2"),
+        beside=(
+            "megatron-core",
+            {
+                "0.3.0": "0.16.0",
+                "0.3.1": "0.16.1",
+                "0.4.0": "0.17.0",
+                "0.4.2": "0.17.1",
+                "0.5.0": "0.18.0",
+                "0.5.1": "0.18.0",
+                "0.6.0": "0.19.0",
+                "0.6.2": "0.19.2",
+            },
+        ),
+    ),
+    "peft": Tool(
+        "peft",
+        "peft",
+        oldest_first(
+            "0.10.0 0.11.1 0.12.0 0.13.0 0.13.2 0.14.0 0.15.0 0.15.2 0.16.0 0.17.0 0.17.1 0.18.0 0.18.1 0.19.1 0.20.0 0.21.0 0.21.2"
+        ),
+    ),
+    "llama.cpp": Tool(
+        "llama_cpp",
+        "llama-cpp-python",
+        oldest_first(
+            "0.3.1 0.3.2 0.3.5 0.3.7 0.3.8 0.3.9 0.3.10 0.3.12 0.3.14 0.3.16 0.3.17 0.3.18 0.3.19 0.3.20 0.3.21 0.3.22 0.3.23"
+            " 0.3.24 0.3.25 0.3.26 0.3.27 0.3.28 0.3.29 0.3.30 0.3.31 0.3.32 0.3.33 0.3.34 0.3.35 0.3.36"
+        ),
+        keep=lambda path: path in {"vendor/llama.cpp/common/arg.cpp", "PKG-INFO"},
     ),
 }
