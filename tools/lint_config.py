@@ -28,6 +28,7 @@ class FindingRow(Row):
     harm: str
     fix: str | None = None
     diff: str | None = Field(default=None, description="The fix as a change of the file, detail=full")
+    causes: list[str] = Field(default_factory=list, description="Names of the causes of failure it covers, detail=full")
     evidence: list[str] = Field(default_factory=list, description="Threads and sources; the page of a rule has all")
 
 
@@ -126,6 +127,7 @@ def _row(finding: Finding, full: bool) -> FindingRow:
         harm=finding.harm,
         fix=finding.fix.description if finding.fix else None,
         diff=formats.diff_of(finding) if full else None,
+        causes=list(finding.causes) if full else [],
         evidence=list(finding.references if full else _threads_first(finding.references)[:2]),
     )
 

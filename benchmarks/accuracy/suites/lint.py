@@ -150,7 +150,7 @@ def run(case: Case) -> Outcome:
     if case.basis == "bad":
         return Outcome(case, lint_text(texts(row), Options(given(row))))
     path: Path = case.arguments["path"]
-    stated = {name: version for name, version in targets(row.get("version"), row["tool"]).items()}
+    stated = targets(row.get("version"), row["tool"])
     return Outcome(
         case,
         lint_text(
@@ -168,7 +168,9 @@ def report(outcomes: Sequence[Outcome], excluded: Counter[str]) -> Iterator[str]
     yield from _good_lines(good)
     placed = sum(1 for o in bad if (f := hits[o.case.id]) and on_the_key(o.case.arguments["row"], f))
     fixed = [
-        left for o in bad if (f := hits[o.case.id]) and (left := after_fix(o.case.arguments["row"], o.predicted, f)) is not None
+        left
+        for o in bad
+        if (f := hits[o.case.id]) and (left := after_fix(o.case.arguments["row"], o.predicted, f)) is not None
     ]
     caught_count = sum(f is not None for f in hits.values())
     errors = sum(1 for o in good if any(f.severity == "error" for f in o.predicted.findings))
@@ -182,7 +184,8 @@ def report(outcomes: Sequence[Outcome], excluded: Counter[str]) -> Iterator[str]
         + " ".join(f"{letter}={sum(found)}/{len(found)}" for letter, found in by_letter.items())
         + f" with_edits={len(fixed)} gone_after_fix={sum(not left for left in fixed)}"
     )
-    yield f"lint good: n={len(good)} files_with_errors={errors} ({_share(errors, len(good))}) warnings_a_file={warnings / max(len(good), 1):.3f}"
+    each = warnings / max(len(good), 1)
+    yield f"lint good: n={len(good)} files_with_errors={errors} ({_share(errors, len(good))}) warnings_a_file={each:.3f}"
     exact = caught_count + len(good) - errors
     share = 100 * caught_count / len(bad) if bad else 0.0
     yield f"lint: n={len(outcomes)} exact={exact} median=-% p90=-% covered={share:.1f}% excluded={sum(excluded.values())}"
@@ -223,4 +226,5 @@ def _good_lines(good: Sequence[Outcome]) -> Iterator[str]:
     for outcome in good:
         for finding in outcome.predicted.findings:
             if finding.severity != "info":
-                yield f"  {finding.severity} {outcome.case.id} {finding.rule} {finding.place.file}:{finding.place.line} {finding.message[:150]}"
+                where = f"{finding.place.file}:{finding.place.line}"
+                yield f"  {finding.severity} {outcome.case.id} {finding.rule} {where} {finding.message[:150]}"

@@ -115,6 +115,10 @@ TITAN_SECTIONS = _keys(
     "job", "model", "training", "parallelism", "checkpoint", "activation_checkpoint", "optimizer", "lr_scheduler", "metrics",
     "profiling", "compile", "quantize", "validation", "comm", "fault_tolerance", "memory_estimation", "debug", "experimental", "float8",
 )  # fmt: skip
+LITGPT_TRAIN = _keys(
+    "lr_warmup_steps", "lr_warmup_fraction", "epochs", "max_tokens", "max_norm", "max_seq_length", "tie_embeddings"
+)
+LITGPT_SCRIPT = _keys("checkpoint_dir", "model_name", "lora_r", "initial_checkpoint_dir", "tokenizer_dir", "out_dir")
 BRIDGE_SECTIONS = _keys(
     "ddp",
     "checkpoint",

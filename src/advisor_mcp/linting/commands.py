@@ -132,12 +132,12 @@ def parse_options(
     if known is not None and scope not in known.scopes:
         known = None
     found = Options({}, [], False)
-    at = 0
+    at, script = 0, None
     while at < len(words):
         word = words[at]
         at += 1
         if word.spreads:
-            found.open = True
+            found.open, script = True, at - 1
             continue
         text = word.text
         if text == "--":
@@ -151,6 +151,13 @@ def parse_options(
         written, equals, tail = text.partition("=")
         option = known.option(scope, written, target) if known else None
         name = _canonical(written, option)
+        if stop and name in ("m", "module"):
+            found.settings["module"] = Setting("module", True, word.span, word.span, written, "shell")
+            found.rest = tuple(words[at:])
+            return found
+        if stop and known and option is None and script is not None:
+            found.rest = tuple(words[script:])  # the unknown variable before it was the script
+            return found
         key = Span(word.span.source, word.span.start, min(word.span.start + len(written), word.span.end))
         if equals:
             place = word.sub(len(written) + 1) if tail else word.span

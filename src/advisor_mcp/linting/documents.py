@@ -136,7 +136,10 @@ def _llm_foundry(document: Mapping, syntax: Syntax) -> list[Unit] | None:
 
 
 def _litgpt(document: Mapping, syntax: Syntax) -> list[Unit] | None:
-    looks = _inner(document, "train") & {"micro_batch_size", "global_batch_size"}
+    train = _inner(document, "train")
+    looks = train & {"micro_batch_size", "global_batch_size"} and (
+        train & anchors.LITGPT_TRAIN or _keys(document) & anchors.LITGPT_SCRIPT
+    )
     return [from_tree("litgpt", document, syntax)] if looks else None
 
 
@@ -199,10 +202,10 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     _deepspeed,
     _by(anchors.AXOLOTL),
     *map(_by, anchors.LLAMAFACTORY),
+    _litgpt,
     _megatron_sections,
     _torchtitan,
     _llm_foundry,
-    _litgpt,
     _by(anchors.MAXTEXT),
     _by(anchors.TRITON),
     _by(anchors.TRTLLM),

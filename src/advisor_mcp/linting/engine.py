@@ -70,6 +70,7 @@ class Finding:
     fix: edits.Fix | None = None
     also: tuple[Place, ...] = ()
     references: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
     source: SourceFile | None = field(default=None, repr=False)
 
     @property
@@ -337,6 +338,7 @@ def _finding(rule: Rule, problem: Problem) -> Finding:
         problem.fix,
         tuple(place_of(span_of(other)) for other in problem.also),
         rule.references,
+        rule.causes,
         span.source,
     )
 
@@ -350,12 +352,11 @@ def place_of(span: Span) -> Place:
 
 def _distinct(found: Iterable[Finding]) -> list[Finding]:
     """One finding for one rule at one place, and of several rules that cover the same cause there the most specific."""
-    known = rules()
     kept: dict[tuple[str, int, int], list[Finding]] = {}
     for finding in sorted(found, key=lambda f: (f.rule.startswith(GENERAL), SEVERITIES.index(f.severity), f.order)):
         here = kept.setdefault((finding.place.file, finding.place.line, finding.place.column), [])
-        causes = set(known[finding.rule].causes)
-        if not any(other.rule == finding.rule or causes & set(known[other.rule].causes) for other in here):
+        causes = set(finding.causes)
+        if not any(other.rule == finding.rule or causes & set(other.causes) for other in here):
             here.append(finding)
     return [finding for here in kept.values() for finding in here]
 

@@ -61,6 +61,7 @@ def finding_json(finding: Finding) -> dict[str, Any]:
                 for edit in finding.fix.edits
             ],
         }
+    found["causes"] = list(finding.causes)
     if finding.also:
         found["also"] = [_place_json(other) for other in finding.also]
     found["references"] = list(finding.references)

@@ -107,6 +107,11 @@ def script_units(script: Script) -> list[Unit]:
     """The units of a shell script: its environment, its batch options, every command, every file it writes."""
     source = script.source
     found = [unit for command in script.commands for unit in commands.units_of_command(command, source)]
+    found += [
+        Unit("stray", source, command.words[0].span, arguments=tuple(word.text for word in command.words))
+        for command in script.commands
+        if command.words[0].text.startswith("--") and found
+    ]
     if not found:
         found = commands.units_of_variables(script.variables, source)
     env = {name: commands.env_setting(name, held) for name, held in script.exports.items() if held.words is None}

@@ -166,6 +166,15 @@ class Table:
         near = difflib.get_close_matches(wanted, known, n=1, cutoff=ALIKE)
         return known[near[0]] if near else None
 
+    def expands(self, scope: str, name: str, version: str | None = None) -> tuple[str, ...]:
+        """The flags that begin with `name`: argparse takes an unambiguous beginning for the whole."""
+        wanted = _folded(name)
+        options = self.options(scope, version).values()
+        spelt = {
+            o.name: [_folded(s) for s in (o.name, *(s for s in o.spellings if s.startswith("--")))] for o in options
+        }
+        return tuple(sorted(n for n, known in spelt.items() if any(s.startswith(wanted) for s in known)))
+
     def inherits(self, scope: str) -> tuple[str, str] | None:
         """The tool and scope that a scope's options come from besides its own, None for most."""
         tool, _, inner = self._inherits.get(scope, "").partition(":")

@@ -77,7 +77,17 @@ def _stage_of_name(path: str) -> int | None:
     """The stage that a file's name tells: ds_z3_config.json, zero2.json, zero3_bf16_cpuoffload_all.json."""
     name = path.rsplit("/", 1)[-1].lower()
     for stage in (0, 1, 2, 3):
-        if any(mark in name for mark in (f"z{stage}", f"zero{stage}", f"zero_{stage}", f"zero-{stage}", f"stage{stage}", f"stage_{stage}")):
+        if any(
+            mark in name
+            for mark in (
+                f"z{stage}",
+                f"zero{stage}",
+                f"zero_{stage}",
+                f"zero-{stage}",
+                f"stage{stage}",
+                f"stage_{stage}",
+            )
+        ):
             return stage
     return None
 

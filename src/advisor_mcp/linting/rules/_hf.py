@@ -55,6 +55,20 @@ def trainer_of(unit: Unit, job: Job) -> Unit | None:
     return job.other(*HF_FAMILY)
 
 
+def accelerated(unit: Unit, job: Job, *tools: str) -> list[Unit]:
+    """accelerate's files and launch lines that a unit runs under: its own launch where it has one, none beside torchrun."""
+    own = unit.launcher
+    if own is not None and own.tool in ("torchrun", "deepspeed_launcher"):
+        return []
+    found = job.others(*(tools or ("accelerate", "accelerate_launch")))
+    if own is None or own.tool != "accelerate_launch":
+        return found
+    named = (own.text("config_file") or "").rsplit("/", 1)[-1]
+    beside = [other for other in found if other.tool == "accelerate"]
+    matching = [other for other in beside if other.source.root.name.endswith(named)] if named else []
+    return [*([own] if own in found else []), *(matching or beside)]
+
+
 def integrated(unit: Unit, job: Job) -> bool:
     """Whether a DeepSpeed file is read by transformers or accelerate, which fill in what is ``auto``."""
     if (unit.launcher is not None and unit.launcher.tool in TRAINERS) or job.others(
@@ -69,7 +83,7 @@ def deepspeed_of(unit: Unit, job: Job) -> Unit | None:
     own = [other for other in job.others("deepspeed") if other.launcher is unit]
     if own:
         return own[0]
-    return job.other("deepspeed") if used(unit, "deepspeed") or job.others("accelerate", "accelerate_launch") else None
+    return job.other("deepspeed") if used(unit, "deepspeed") or accelerated(unit, job) else None
 
 
 def zero_stage(unit: Unit, job: Job) -> int | None:
@@ -79,8 +93,10 @@ def zero_stage(unit: Unit, job: Job) -> int | None:
     if unit.tool == "accelerate":
         return accelerate_stage(unit)
     stage = _ft.zero_stage(unit, job)
-    launched = [accelerate_stage(other) for other in job.others("accelerate")]
-    launched += [whole(other.number("zero_stage", 0)) for other in job.others("accelerate_launch")]
+    launched = [
+        accelerate_stage(other) if other.tool == "accelerate" else whole(other.number("zero_stage", 0))
+        for other in accelerated(unit, job)
+    ]
     return stage or next((found for found in launched if found), stage)
 
 
@@ -98,20 +114,32 @@ def fsdp_of(unit: Unit, job: Job) -> Setting | None:
     found = used(unit, "fsdp")
     if found is not None:
         return found
-    for other in job.others("accelerate"):
+    for other in accelerated(unit, job):
         if other.text("distributed_type") == "FSDP":
             return other["distributed_type"]
-    return next((found for other in job.others("accelerate_launch") if (found := on(other, "use_fsdp"))), None)
+        if other.tool == "accelerate_launch" and (switch := on(other, "use_fsdp")) is not None:
+            return switch
+    return None
 
 
 def fsdp_version(unit: Unit, job: Job) -> int | None:
     """The version of FSDP that a unit runs under; accelerate's default is 1, transformers 5 takes 2."""
-    for other in (unit, *job.others("accelerate")):
+    for other in (unit, *accelerated(unit, job, "accelerate")):
         for name in ("fsdp_config.fsdp_version", "fsdp_config.version"):
             if name in other:
                 return whole(other.number(name))
     own = unit.tool in HF_FAMILY and used(unit, "fsdp") is not None
     return 2 if own and transformers_since(unit, "5.0") else 1
+
+
+def launched_fsdp(unit: Unit) -> int | None:
+    """The version of FSDP that an accelerate file or launch line turns on; 0 where it does not."""
+    if unit.tool == "accelerate_launch":
+        return whole(unit.number("fsdp_version", 1)) if unit.truth("use_fsdp", False) else 0
+    if unit.text("distributed_type") != "FSDP":
+        return 0
+    setting = unit.setting("fsdp_config.fsdp_version", "fsdp_config.version")
+    return 1 if setting is None else whole(unit.number(setting.name))
 
 
 def adapter(unit: Unit) -> bool | None:

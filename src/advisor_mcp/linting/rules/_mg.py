@@ -30,6 +30,7 @@ _OTHER_NAMES = {
     "recompute_num_layers": "activations_checkpoint_num_layers",
     "seq_length": "encoder_seq_length",
 }
+LM = ("megatron-lm",)
 # Options that only forks take: their own checks differ from upstream's.
 _FORKS = ("deepspeed", "deepspeed_config", "zero_stage", "DDP_impl", "ds_config", "deepspeed_activation_checkpointing")
 
@@ -68,7 +69,11 @@ def size(unit: Unit, name: str) -> int | None:
 
 def on(unit: Unit, *names: str) -> bool:
     """Whether any of these switches is known to be on."""
-    return any(as_truth(found.value) is True for found in (find(unit, name) for name in names) if found is not None and found.known)
+    return any(
+        as_truth(found.value) is True
+        for found in (find(unit, name) for name in names)
+        if found is not None and found.known
+    )
 
 
 def switch(unit: Unit, *names: str) -> Setting | None:
@@ -146,7 +151,13 @@ def environment_is_known(unit: Unit) -> bool:
 
 
 def megatron_rule(
-    id: str, name: str, *, harm: Harm, severity: Severity = "error", causes: tuple[str, ...], tools: tuple[str, ...] = MEGATRON
+    id: str,
+    name: str,
+    *,
+    harm: Harm,
+    severity: Severity = "error",
+    causes: tuple[str, ...],
+    tools: tuple[str, ...] = MEGATRON,
 ) -> Callable[[Check], Check]:
     """A rule on upstream Megatron's options; scripts of forks that take options of their own are left out."""
 

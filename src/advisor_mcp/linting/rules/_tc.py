@@ -109,7 +109,10 @@ def spans_nodes(unit: Unit, job: Job) -> bool:
             return True
         if other.tool in ("slurm", "srun") and (batch_nodes(other) or 1) > 1:
             return True
-        if any((whole(other, name) or 1) > 1 for name in ("num_machines", "num_nodes", "nnodes")) or "hostfile" in other:
+        if (
+            any((whole(other, name) or 1) > 1 for name in ("num_machines", "num_nodes", "nnodes"))
+            or "hostfile" in other
+        ):
             return True
     return False
 

@@ -19,7 +19,10 @@ _LAYERS = {
     "llama3": {"debugmodel": 6, "8B": 32, "70B": 80, "405B": 126},
     "llama4": {"debugmodel": 6, "17bx16e": 48, "17bx128e": 48},
     "deepseek_v3": {"debugmodel": 6, "16B": 27, "236B": 60, "671B": 61},
-    "qwen3": {"debugmodel": 8, "debugmodel_moe": 8, "0.6B": 28, "1.7B": 28, "4B": 36, "8B": 36, "14B": 40, "32B": 64, "30B-A3B": 48, "235B-A22B": 94},
+    "qwen3": {
+        "debugmodel": 8, "debugmodel_moe": 8, "0.6B": 28, "1.7B": 28, "4B": 36, "8B": 36, "14B": 40, "32B": 64, "30B-A3B": 48,
+        "235B-A22B": 94,
+    },
     "gpt_oss": {"debugmodel": 4, "20b": 24, "120b": 36},
 }  # fmt: skip
 
@@ -75,7 +78,9 @@ def layers(unit: Unit) -> int | None:
     """Layers of the model flavor, where it is one that torchtitan has."""
     name, flavor = unit.text("model.name"), unit.text("model.flavor")
     known = _LAYERS.get(name or "", {})
-    return known.get(flavor or "") or known.get((flavor or "").split("_flex")[0].split("_varlen")[0].removesuffix("_irope"))
+    return known.get(flavor or "") or known.get(
+        (flavor or "").split("_flex")[0].split("_varlen")[0].removesuffix("_irope")
+    )
 
 
 def compiled(unit: Unit) -> bool | None:

@@ -12,7 +12,23 @@ from advisor_mcp.linting.unit import Setting, Unit
 
 # torch's own optimizers, which recipes name most; their parameters are torch's business.
 TORCH_OPTIM = frozenset(
-    "ASGD Adadelta Adafactor Adagrad Adam AdamW Adamax LBFGS Muon NAdam RAdam RMSprop Rprop SGD SparseAdam".split()
+    (
+        "ASGD",
+        "Adadelta",
+        "Adafactor",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "LBFGS",
+        "Muon",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+        "SGD",
+        "SparseAdam",
+    )
 )
 ANY = "**"
 
@@ -72,7 +88,10 @@ def family(path: str) -> str:
 
 def trains(unit: Unit) -> bool:
     """Whether a configuration is for a training recipe."""
-    return used(unit, "optimizer") is not None and used(unit, "epochs", "max_steps_per_epoch", "num_steps", "max_steps") is not None
+    return (
+        used(unit, "optimizer") is not None
+        and used(unit, "epochs", "max_steps_per_epoch", "num_steps", "max_steps") is not None
+    )
 
 
 def is_lora(unit: Unit) -> bool:

@@ -95,3 +95,10 @@ def local_gpus(unit: Unit) -> int | None:
     for size in sizes:
         found *= size or 1
     return found
+
+
+def expert_ranks(unit: Unit) -> int | None:
+    """Over how many ranks expert parallelism spreads the experts; None where a size is not known."""
+    tensor, data = unit.size("tensor_parallel"), unit.size("data_parallel")
+    context = unit.number("prefill_context_parallel_size", 1)
+    return int(tensor * data * context) if tensor and data and context else None

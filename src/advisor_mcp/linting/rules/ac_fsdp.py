@@ -6,8 +6,8 @@ from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import idle, whole
-from advisor_mcp.linting.rules._hf import fsdp_version, full
+from advisor_mcp.linting.rules._ft import idle
+from advisor_mcp.linting.rules._hf import fsdp_version, full, launched_fsdp
 from advisor_mcp.linting.rules._pf import BLOCKS, block, respelled
 from advisor_mcp.linting.unit import Setting, Unit, as_truth
 
@@ -25,16 +25,6 @@ def _text(setting: Setting | None) -> str | None:
     if setting is None or not setting.known or setting.value is None:
         return None
     return str(setting.value).lower()
-
-
-def _fsdp(unit: Unit) -> int | None:
-    """The version of FSDP that an accelerate file turns on; 0 where it does not."""
-    if unit.tool == "accelerate_launch":
-        return whole(unit.number("fsdp_version", 1)) if as_truth(unit.value("use_fsdp", False)) else 0
-    if unit.text("distributed_type") != "FSDP":
-        return 0
-    setting = _option(unit, "version")
-    return 1 if setting is None else whole(unit.number(setting.name))
 
 
 @rule("AC001", "block-of-another-model", tools=("accelerate", *HF_FAMILY), harm="crash", causes=("fsdp-wrap-class",))
@@ -143,7 +133,7 @@ def options_of_fsdp1(unit: Unit, job: Job) -> Found:
     - accelerate 1.15.0, utils/dataclasses.py, FullyShardedDataParallelPlugin
     - accelerate 1.15.0, commands/to_fsdp2.py
     """
-    if _fsdp(unit) != 2:
+    if launched_fsdp(unit) != 2:
         return
     for name in (*IGNORED, *OBSOLETE):
         found = _option(unit, name)
@@ -204,7 +194,7 @@ def strategy_as_resharding(unit: Unit, job: Job) -> Found:
     """
     found = _option(unit, "reshard_after_forward")
     text = _text(found)
-    if _fsdp(unit) == 2 and found is not None and text is not None and as_truth(text) is None:
+    if launched_fsdp(unit) == 2 and found is not None and text is not None and as_truth(text) is None:
         kept = text in ("shard_grad_op", "hybrid_shard_zero2", "no_shard")
         yield Problem(found, f"{full(found)}: FSDP2 takes true or false", set_value(found, not kept))
 
@@ -247,7 +237,7 @@ def local_checkpoints_under_fsdp2(unit: Unit, job: Job) -> Found:
     - accelerate 1.15.0, utils/dataclasses.py, set_state_dict_type
     """
     found = _option(unit, "state_dict_type")
-    if _fsdp(unit) == 2 and found is not None and _text(found) == "local_state_dict":
+    if launched_fsdp(unit) == 2 and found is not None and _text(found) == "local_state_dict":
         yield Problem(found, f"{full(found)} does not exist in FSDP2", set_value(found, "SHARDED_STATE_DICT"))
 
 
@@ -300,7 +290,7 @@ def weights_of_the_first_rank_only(unit: Unit, job: Job) -> Found:
     loading, sync = _option(unit, "cpu_ram_efficient_loading"), _option(unit, "sync_module_states")
     if loading is None or sync is None or as_truth(loading.value) is not True or as_truth(sync.value) is not False:
         return
-    if _fsdp(unit) if unit.tool == "accelerate" else fsdp_version(unit, job) == 1:
+    if launched_fsdp(unit) if unit.tool == "accelerate" else fsdp_version(unit, job) == 1:
         yield Problem(
             sync,
             f"{full(sync)}, and {full(loading)} gives the weights to the first rank only",
@@ -347,7 +337,7 @@ def model_in_one_unit(unit: Unit, job: Job) -> Found:
     ## References
     - accelerate 1.15.0, utils/dataclasses.py, set_auto_wrap_policy
     """
-    if not _fsdp(unit) or "fsdp_config" not in unit:
+    if not launched_fsdp(unit) or "fsdp_config" not in unit:
         return
     policy, size = _option(unit, "auto_wrap_policy"), _option(unit, "min_num_params")
     text = _text(policy)
@@ -411,7 +401,7 @@ def offloaded_activations_alone(unit: Unit, job: Job) -> Found:
     ## References
     - accelerate 1.15.0, utils/dataclasses.py, FullyShardedDataParallelPlugin
     """
-    offload, version = _option(unit, "activation_checkpointing_offload"), _fsdp(unit)
+    offload, version = _option(unit, "activation_checkpointing_offload"), launched_fsdp(unit)
     if offload is None or as_truth(offload.value) is not True or not version:
         return
     checkpointing = _option(unit, "activation_checkpointing")
@@ -469,7 +459,7 @@ def context_parallelism_without_fsdp2(unit: Unit, job: Job) -> Found:
     """
     found = unit.setting("parallelism_config.parallelism_config_cp_size", "parallelism_config.cp_size")
     size = unit.number(found.name) if found else 1
-    if found is None or not size or size <= 1 or _fsdp(unit) in (2, None):
+    if found is None or not size or size <= 1 or launched_fsdp(unit) in (2, None):
         return
     version = _option(unit, "version")
     fix = set_value(version, 2) if version else advise("use distributed_type: FSDP with fsdp_version: 2")

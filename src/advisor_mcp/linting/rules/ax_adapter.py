@@ -1,139 +1,20 @@
-"""Axolotl: LoRA and its relatives, and loading the base model in fewer bits."""
+"""Axolotl: LoRA and its relatives: targets, kernels, learning rates."""
 
 from __future__ import annotations
 
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import all_used, idle, learning_rate, used, zero_stage
+from advisor_mcp.linting.rules._ft import all_used, idle, learning_rate, used
 from advisor_mcp.linting.unit import Unit
 
 KERNELS = ("lora_mlp_kernel", "lora_qkv_kernel", "lora_o_kernel")
-BITS = ("load_in_8bit", "load_in_4bit")
 
 
-def _adapter(unit: Unit) -> str | None:
+def adapter_of(unit: Unit) -> str | None:
     """The adapter in use: its name, an empty text for a full fine-tune, None where it is not known."""
     found = used(unit, "adapter")
     return str(found.value) if found else "" if idle(unit, "adapter") else None
-
-
-@rule("AX101", "qlora-in-full-precision", tools=("axolotl",), harm="crash", causes=("qlora-needs-4bit",))
-def qlora_in_full_precision(unit: Unit, job: Job) -> Found:
-    """Allow qlora-in-full-precision.
-
-    ## What it does
-    Finds `adapter: qlora` without `load_in_4bit: true`.
-
-    ## Why is this bad?
-    QLoRA is LoRA on a 4-bit base, and Axolotl refuses anything else: "Require cfg.load_in_4bit to be True for qlora".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    lora_r: 16
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_4bit: true
-    lora_r: 16
-    ```
-
-    ## Versions
-    All. Not while merging (`merge_lora`).
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/peft.py, validate_qlora
-    """
-    if _adapter(unit) != "qlora" or not idle(unit, "load_in_4bit", "load_in_8bit", "gptq", "merge_lora"):
-        return
-    off = unit.settings.get("load_in_4bit")
-    fix = set_value(off, True) if off else add_after(unit["adapter"], "load_in_4bit", True)
-    also = (off,) if off else ()
-    yield Problem(unit["adapter"], "adapter: qlora needs load_in_4bit: true, which is not set", fix, also)
-
-
-@rule("AX102", "qlora-on-another-format", tools=("axolotl",), harm="crash", causes=("quant-conflict",))
-def qlora_on_another_format(unit: Unit, job: Job) -> Found:
-    """Allow qlora-on-another-format.
-
-    ## What it does
-    Finds `adapter: qlora` with `load_in_8bit` or `gptq`, and `model_quantization_config` with bitsandbytes' switches.
-
-    ## Why is this bad?
-    The base can be quantised one way only: "Can't load qlora in 8bit", "Can't load qlora if gptq",
-    "model_quantization_config and load_in_8bit or load_in_4bit cannot be used together".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_8bit: true
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_4bit: true
-    ```
-
-    ## Versions
-    All; `model_quantization_config` since axolotl 0.12.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/peft.py, validate_qlora
-    - axolotl 0.21.0, utils/schemas/validation.py, check_model_quantization_config_vs_bnb
-    """
-    if _adapter(unit) == "qlora" and not used(unit, "merge_lora"):
-        for found in all_used(unit, ("load_in_8bit", "gptq")):
-            yield Problem(found, f"{found.shown} does not go with adapter: qlora, which needs load_in_4bit", remove(found), (unit["adapter"],))
-    if quantised := used(unit, "model_quantization_config"):
-        for found in all_used(unit, BITS):
-            yield Problem(found, f"{found.shown} and {quantised.shown} quantise the base twice", remove(found), (quantised,))
-
-
-@rule("AX103", "quantised-full-fine-tune", tools=("axolotl",), harm="crash", causes=("quant-without-adapter",))
-def quantised_full_fine_tune(unit: Unit, job: Job) -> Found:
-    """Allow quantised-full-fine-tune.
-
-    ## What it does
-    Finds `load_in_8bit` or `load_in_4bit` without an `adapter`.
-
-    ## Why is this bad?
-    Quantised weights cannot be trained: "load_in_8bit and load_in_4bit are not supported without setting an adapter for
-    training".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    load_in_8bit: true
-    micro_batch_size: 2
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: lora
-    load_in_8bit: true
-    micro_batch_size: 2
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - axolotl-ai-cloud/axolotl#770
-    - axolotl 0.21.0, utils/schemas/peft.py, validate_adapter
-    """
-    if _adapter(unit) == "" and idle(unit, "inference"):
-        for found in all_used(unit, BITS)[:1]:
-            fix = set_value(found, False, why="or set an adapter")
-            yield Problem(found, f"{found.shown} needs an adapter; without one the whole model is trained", fix)
 
 
 @rule("AX104", "new-tokens-left-random", tools=("axolotl",), harm="crash", causes=("new-tokens-not-saved",))
@@ -173,7 +54,11 @@ def new_tokens_left_random(unit: Unit, job: Job) -> Found:
     - JIA-Lab-research/LongLoRA#79
     """
     tokens, saved = used(unit, "tokens"), unit.items("lora_modules_to_save") or []
-    if not tokens or not _adapter(unit) or ("lora_modules_to_save" in unit and not unit["lora_modules_to_save"].known):
+    if (
+        not tokens
+        or not adapter_of(unit)
+        or ("lora_modules_to_save" in unit and not unit["lora_modules_to_save"].known)
+    ):
         return
     names = {str(name) for name in saved}
     embeds = names & {"embed_tokens", "embed_in", "word_embeddings", "wte"}
@@ -185,7 +70,12 @@ def new_tokens_left_random(unit: Unit, job: Job) -> Found:
         fix = add_after(tokens, "lora_modules_to_save", wanted)
     else:
         fix = set_value(held, [*(n for n in map(str, saved) if n not in wanted), *wanted])
-    yield Problem(tokens, "tokens adds rows that stay random: lora_modules_to_save must hold embed_tokens and lm_head", fix, (held,) if held else ())
+    yield Problem(
+        tokens,
+        "tokens adds rows that stay random: lora_modules_to_save must hold embed_tokens and lm_head",
+        fix,
+        (held,) if held else (),
+    )
 
 
 @rule("AX105", "adapter-without-targets", tools=("axolotl",), harm="crash", causes=("lora-targets",))
@@ -224,11 +114,17 @@ def adapter_without_targets(unit: Unit, job: Job) -> Found:
     - axolotl 0.21.0, loaders/adapter.py, load_lora
     - peft 0.21.2, tuners/tuners_utils.py, inject_adapter
     """
-    if _adapter(unit) not in ("lora", "qlora") or not used(unit, "learning_rate"):
+    if adapter_of(unit) not in ("lora", "qlora") or not used(unit, "learning_rate"):
         return
-    if idle(unit, "lora_target_modules", "lora_target_linear", "lora_target_parameters", "lora_model_dir") and not unit.section("lora_target_modules"):
+    if idle(
+        unit, "lora_target_modules", "lora_target_linear", "lora_target_parameters", "lora_model_dir"
+    ) and not unit.section("lora_target_modules"):
         fix = add_after(unit["adapter"], "lora_target_linear", True)
-        yield Problem(unit["adapter"], f"{unit['adapter'].shown} has nothing to adapt: no lora_target_modules, no lora_target_linear", fix)
+        yield Problem(
+            unit["adapter"],
+            f"{unit['adapter'].shown} has nothing to adapt: no lora_target_modules, no lora_target_linear",
+            fix,
+        )
 
 
 @rule("AX106", "lora-rate-for-all-weights", tools=("axolotl",), harm="nan", severity="warning", causes=("lr-full-ft",))
@@ -267,14 +163,29 @@ def lora_rate_for_all_weights(unit: Unit, job: Job) -> Found:
     - hiyouga/LlamaFactory#5261
     """
     rate = learning_rate(unit)
-    if _adapter(unit) != "" or rate is None or rate < 1e-4 or rate >= 1:
+    if adapter_of(unit) != "" or rate is None or rate < 1e-4 or rate >= 1:
         return
     optimizer = (unit.text("optimizer", "adamw_torch_fused") or "").lower()
-    partial = ("pretraining_dataset", "reinit_weights", "unfrozen_parameters", "lisa_step_interval", "rl", "plugins", "diffusion_lm", "diffusion")
-    if "adam" in optimizer and "galore" not in optimizer and all(not used(unit, name) or name == "plugins" for name in partial):
+    partial = (
+        "pretraining_dataset",
+        "reinit_weights",
+        "unfrozen_parameters",
+        "lisa_step_interval",
+        "rl",
+        "plugins",
+        "diffusion_lm",
+        "diffusion",
+    )
+    if (
+        "adam" in optimizer
+        and "galore" not in optimizer
+        and all(not used(unit, name) or name == "plugins" for name in partial)
+    ):
         setting = unit["learning_rate"]
         fix = advise(f"use about a tenth, such as {rate / 10:.0e}")
-        yield Problem(setting, f"{setting.shown} is a rate for LoRA, but no adapter is set and all weights are trained", fix)
+        yield Problem(
+            setting, f"{setting.shown} is a rate for LoRA, but no adapter is set and all weights are trained", fix
+        )
 
 
 @rule("AX107", "lora-kernels-on-8-bit", tools=("axolotl",), harm="crash", causes=("lora-kernels-8bit",))
@@ -310,7 +221,7 @@ def lora_kernels_on_8_bit(unit: Unit, job: Job) -> Found:
     - axolotl 0.21.0, utils/schemas/validation.py, check_lora_kernels_8bit
     """
     eight = used(unit, "load_in_8bit")
-    if _adapter(unit) == "lora" and eight and (kernels := all_used(unit, KERNELS)):
+    if adapter_of(unit) == "lora" and eight and (kernels := all_used(unit, KERNELS)):
         yield Problem(kernels[0], f"{kernels[0].shown} does not work on an 8-bit base", remove(*kernels), (eight,))
 
 
@@ -348,7 +259,9 @@ def lora_kernels_on_remote_code(unit: Unit, job: Job) -> Found:
     """
     remote = used(unit, "trust_remote_code")
     if remote and unit.since("0.15") and (kernels := all_used(unit, KERNELS)):
-        yield Problem(kernels[0], f"{kernels[0].shown} does not go with trust_remote_code: true", remove(*kernels), (remote,))
+        yield Problem(
+            kernels[0], f"{kernels[0].shown} does not go with trust_remote_code: true", remove(*kernels), (remote,)
+        )
 
 
 @rule("AX109", "fused-modules-under-lora", tools=("axolotl",), harm="crash", causes=("fused-lora",))
@@ -380,9 +293,11 @@ def fused_modules_under_lora(unit: Unit, job: Job) -> Found:
     ## References
     - axolotl 0.21.0, utils/schemas/validation.py, check_fused_lora
     """
-    if _adapter(unit) in ("lora", "qlora", "mixlora"):
+    if adapter_of(unit) in ("lora", "qlora", "mixlora"):
         for found in all_used(unit, ("flash_attn_fuse_mlp", "flash_attn_fuse_qkv")):
-            yield Problem(found, f"{found.shown} does not go with {unit['adapter'].shown}", remove(found), (unit["adapter"],))
+            yield Problem(
+                found, f"{found.shown} does not go with {unit['adapter'].shown}", remove(found), (unit["adapter"],)
+            )
 
 
 @rule("AX110", "reentrant-with-frozen-weights", tools=("axolotl",), harm="crash", causes=("frozen-reentrant",))
@@ -427,7 +342,12 @@ def reentrant_with_frozen_weights(unit: Unit, job: Job) -> Found:
     """
     reentrant, frozen = used(unit, "gradient_checkpointing_kwargs.use_reentrant"), used(unit, "unfrozen_parameters")
     if reentrant and frozen:
-        yield Problem(reentrant, "use_reentrant: true loses the gradients behind frozen weights", set_value(reentrant, False), (frozen,))
+        yield Problem(
+            reentrant,
+            "use_reentrant: true loses the gradients behind frozen weights",
+            set_value(reentrant, False),
+            (frozen,),
+        )
 
 
 @rule("AX111", "two-learning-rate-plans", tools=("axolotl",), harm="crash", causes=("lr-groups-loraplus",))
@@ -502,11 +422,18 @@ def layer_choice_that_conflicts(unit: Unit, job: Job) -> Found:
     ## References
     - axolotl 0.21.0, utils/schemas/validation.py, check_peft_layers_pattern and check_frozen
     """
-    pattern, chosen, free = (used(unit, n) for n in ("peft_layers_pattern", "peft_layers_to_transform", "unfrozen_parameters"))
+    pattern, chosen, free = (
+        used(unit, n) for n in ("peft_layers_pattern", "peft_layers_to_transform", "unfrozen_parameters")
+    )
     if pattern and idle(unit, "peft_layers_to_transform"):
         yield Problem(pattern, "peft_layers_pattern needs peft_layers_to_transform", remove(pattern))
-    if chosen and free and _adapter(unit):
-        yield Problem(free, "unfrozen_parameters and peft_layers_to_transform both choose what is trained", remove(free), (chosen,))
+    if chosen and free and adapter_of(unit):
+        yield Problem(
+            free,
+            "unfrozen_parameters and peft_layers_to_transform both choose what is trained",
+            remove(free),
+            (chosen,),
+        )
 
 
 @rule("AX113", "relora-restrictions", tools=("axolotl",), harm="crash", causes=("relora",))
@@ -549,12 +476,17 @@ def relora_restrictions(unit: Unit, job: Job) -> Found:
         return
     if unit.since("0.12") and idle(unit, "jagged_restart_steps"):
         yield Problem(relora, "relora needs jagged_restart_steps", add_after(relora, "jagged_restart_steps", 150))
-    if _adapter(unit) == "":
+    if adapter_of(unit) == "":
         yield Problem(relora, f"{relora.shown} needs adapter: lora or qlora", add_after(relora, "adapter", "lora"))
     for found in all_used(unit, ("deepspeed", "fsdp_config", "fsdp")):
         yield Problem(found, f"ReLoRA does not run under {found.written}", remove(found), (relora,))
     if unit.text("lr_scheduler") == "one_cycle":
-        yield Problem(unit["lr_scheduler"], "ReLoRA does not go with lr_scheduler: one_cycle", set_value(unit["lr_scheduler"], "cosine"), (relora,))
+        yield Problem(
+            unit["lr_scheduler"],
+            "ReLoRA does not go with lr_scheduler: one_cycle",
+            set_value(unit["lr_scheduler"], "cosine"),
+            (relora,),
+        )
 
 
 @rule("AX114", "dropout-on-target-parameters", tools=("axolotl",), harm="crash", causes=("lora-target-parameters",))
@@ -592,95 +524,14 @@ def dropout_on_target_parameters(unit: Unit, job: Job) -> Found:
     """
     targets, dropout = used(unit, "lora_target_parameters"), used(unit, "lora_dropout")
     if targets and dropout and unit.since("0.15"):
-        yield Problem(dropout, f"{dropout.shown} must be 0 with lora_target_parameters", set_value(dropout, 0.0), (targets,))
+        yield Problem(
+            dropout, f"{dropout.shown} must be 0 with lora_target_parameters", set_value(dropout, 0.0), (targets,)
+        )
     start = used(unit, "peft_init_lora_weights")
     if targets and start and unit.since("0.20") and start.value not in (True, "gaussian", "true"):
-        yield Problem(start, f"{start.shown} reads weights that fused parameters do not have", remove(start), (targets,))
-
-
-@rule("AX115", "quantisation-aware-training-of-an-adapter", tools=("axolotl",), harm="crash", causes=("qat-quant",))
-def quantisation_aware_training_of_an_adapter(unit: Unit, job: Job) -> Found:
-    """Allow quantisation-aware-training-of-an-adapter.
-
-    ## What it does
-    Finds a `qat` section together with `peft`, `load_in_8bit` or `load_in_4bit`.
-
-    ## Why is this bad?
-    Quantisation-aware training simulates few bits while it trains full weights: "QAT and load_in_4bit cannot be used
-    together."
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_4bit: true
-    qat:
-      weight_dtype: int4
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    micro_batch_size: 2
-    qat:
-      weight_dtype: int4
-    ```
-
-    ## Versions
-    axolotl 0.10 and later.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/config.py, check_qat_config
-    """
-    qat = used(unit, "qat")
-    for found in all_used(unit, ("peft", *BITS)) if qat else ():
-        yield Problem(found, f"{found.written} does not go with quantisation-aware training (qat)", remove(found), (qat,) if qat else ())
-
-
-@rule("AX116", "experts-quantised-without-lora", tools=("axolotl",), harm="crash", causes=("quantize-moe-experts",))
-def experts_quantised_without_lora(unit: Unit, job: Job) -> Found:
-    """Allow experts-quantised-without-lora.
-
-    ## What it does
-    Checks that `quantize_moe_experts` has a LoRA adapter, a 4-bit or 8-bit base, and no `lora_target_linear`.
-
-    ## Why is this bad?
-    It is a way of loading a quantised base: "quantize_moe_experts requires load_in_4bit or load_in_8bit",
-    "lora_target_linear is not compatible with quantize_moe_experts".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: Qwen/Qwen3-30B-A3B
-    adapter: qlora
-    load_in_4bit: true
-    quantize_moe_experts: true
-    lora_target_linear: true
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: Qwen/Qwen3-30B-A3B
-    adapter: qlora
-    load_in_4bit: true
-    quantize_moe_experts: true
-    lora_target_parameters: [mlp.experts.gate_up_proj, mlp.experts.down_proj]
-    ```
-
-    ## Versions
-    axolotl 0.15 and later.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/config.py, check_quantize_moe_experts
-    """
-    experts = used(unit, "quantize_moe_experts")
-    if experts is None:
-        return
-    if linear := used(unit, "lora_target_linear"):
-        yield Problem(linear, "lora_target_linear does not go with quantize_moe_experts", remove(linear, why="name lora_target_parameters"), (experts,))
-    if _adapter(unit) not in ("lora", "qlora", None):
-        yield Problem(experts, "quantize_moe_experts needs adapter: lora or qlora", remove(experts))
-    elif idle(unit, *BITS):
-        yield Problem(experts, "quantize_moe_experts needs load_in_4bit or load_in_8bit", add_after(experts, "load_in_4bit", True))
+        yield Problem(
+            start, f"{start.shown} reads weights that fused parameters do not have", remove(start), (targets,)
+        )
 
 
 @rule("AX117", "unknown-adapter", tools=("axolotl",), harm="crash", causes=("unknown-adapter",))
@@ -712,126 +563,16 @@ def unknown_adapter(unit: Unit, job: Job) -> Found:
     ## References
     - axolotl 0.21.0, utils/schemas/peft.py, validate_adapter
     """
-    adapter = _adapter(unit)
-    if adapter and adapter not in ("lora", "qlora", "llama-adapter") and idle(unit, "plugins") and not unit.section("plugins"):
+    adapter = adapter_of(unit)
+    if (
+        adapter
+        and adapter not in ("lora", "qlora", "llama-adapter")
+        and idle(unit, "plugins")
+        and not unit.section("plugins")
+    ):
         fix = advise("use lora or qlora; DoRA is lora with peft_use_dora: true") if "dora" in adapter else None
-        yield Problem(unit["adapter"], f"there is no adapter {adapter!r} in Axolotl, and no plugin is named that could bring it", fix)
-
-
-@rule("AX118", "eight-bit-lora-under-zero3", tools=("axolotl",), harm="wrong_result", severity="warning", causes=("zero3-8bit",))
-def eight_bit_lora_under_zero3(unit: Unit, job: Job) -> Found:
-    """Allow eight-bit-lora-under-zero3.
-
-    ## What it does
-    Finds `load_in_8bit` with a DeepSpeed ZeRO-3 configuration.
-
-    ## Why is this bad?
-    ZeRO-3 cuts bitsandbytes' 8-bit weights apart from their scales. It trains without an error, but the loss is wrong by
-    an order of magnitude; ZeRO-1 and ZeRO-2 are right.
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: lora
-    load_in_8bit: true
-    deepspeed: deepspeed_configs/zero3.json
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: lora
-    load_in_8bit: true
-    deepspeed: deepspeed_configs/zero2.json
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - bitsandbytes-foundation/bitsandbytes#1451
-    """
-    eight = used(unit, "load_in_8bit")
-    if eight and zero_stage(unit, job) == 3:
-        yield Problem(eight, "8-bit weights give a wrong loss under ZeRO-3", advise("use ZeRO-2, or load_in_4bit with FSDP"), (unit["deepspeed"],))
-
-
-@rule("AX119", "qlora-recomputed-under-zero3", tools=("axolotl",), harm="crash", severity="warning", causes=("zero3-qlora-reentrant",))
-def qlora_recomputed_under_zero3(unit: Unit, job: Job) -> Found:
-    """Allow qlora-recomputed-under-zero3.
-
-    ## What it does
-    Finds QLoRA under ZeRO-3 with `use_reentrant: false`.
-
-    ## Why is this bad?
-    ZeRO-3 gathers weights anew for the recomputation, and the other kind of checkpointing compares what it sees:
-    "CheckpointError: Recomputed values for the following tensors have different metadata than during the forward pass".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_4bit: true
-    deepspeed: deepspeed_configs/zero3_bf16.json
-    gradient_checkpointing: true
-    gradient_checkpointing_kwargs:
-      use_reentrant: false
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    adapter: qlora
-    load_in_4bit: true
-    deepspeed: deepspeed_configs/zero3_bf16.json
-    gradient_checkpointing: true
-    gradient_checkpointing_kwargs:
-      use_reentrant: true
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/validation.py, warn_qlora_zero3_w_use_reentrant
-    """
-    reentrant = unit.settings.get("gradient_checkpointing_kwargs.use_reentrant")
-    if _adapter(unit) == "qlora" and reentrant and reentrant.value is False and zero_stage(unit, job) == 3:
-        yield Problem(reentrant, "use_reentrant: false fails with QLoRA under ZeRO-3", set_value(reentrant, True), (unit["deepspeed"],))
-
-
-@rule("AX120", "gptq-with-revision", tools=("axolotl",), harm="crash", causes=("gptq-revision",))
-def gptq_with_revision(unit: Unit, job: Job) -> Found:
-    """Allow gptq-with-revision.
-
-    ## What it does
-    Finds `gptq: true` with `revision_of_model`.
-
-    ## Why is this bad?
-    The branch is not passed on for GPTQ models: "revision_of_model is not supported for GPTQ models."
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: TheBloke/Llama-2-7B-GPTQ
-    adapter: lora
-    gptq: true
-    revision_of_model: gptq-4bit-32g
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: ./Llama-2-7B-GPTQ-4bit-32g
-    adapter: lora
-    gptq: true
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/validation.py, check_gptq_w_revision
-    """
-    gptq, revision = used(unit, "gptq"), used(unit, "revision_of_model", "model_revision")
-    if gptq and revision:
-        yield Problem(revision, f"{revision.shown} does not work with gptq: true", remove(revision, why="download that branch and name its folder"), (gptq,))
-
+        yield Problem(
+            unit["adapter"],
+            f"there is no adapter {adapter!r} in Axolotl, and no plugin is named that could bring it",
+            fix,
+        )

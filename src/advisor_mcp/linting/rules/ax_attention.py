@@ -1,10 +1,10 @@
-"""Axolotl: attention, packing and what they need of each other."""
+"""Axolotl: the choice of an attention backend, and what each of them needs."""
 
 from __future__ import annotations
 
 from advisor_mcp.linting.edits import Fix, add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, Severity, Skipped, rule
+from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._ft import all_used, idle, used
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -21,8 +21,14 @@ BACKENDS = (
     "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flash_attention_torch", "flex_attention",
     "varlen", "xformers", "sage", "fp8",
 )  # fmt: skip
-PACKING = {"flash_attention_2", "flash_attention_3", "flash_attention_4", "flash_attention_torch", "flex_attention", "xformers", "sage"}
-SWITCHES = ("xformers_attention", "sage_attention", "flex_attention", "flash_attention", "sdp_attention", "eager_attention")
+SWITCHES = (
+    "xformers_attention",
+    "sage_attention",
+    "flex_attention",
+    "flash_attention",
+    "sdp_attention",
+    "eager_attention",
+)
 
 
 def backend(unit: Unit) -> tuple[str, Setting] | None:
@@ -38,70 +44,24 @@ def chosen_by_nobody(unit: Unit) -> bool:
     return idle(unit, "attn_implementation", *SWITCHES)
 
 
-def _hub_kernel(name: str) -> bool:
+def hub_kernel(name: str) -> bool:
     return "/" in name
 
 
-@rule("AX201", "packing-without-masking", tools=("axolotl",), harm="wrong_result", severity="warning", causes=("packing-contamination",))
-def packing_without_masking(unit: Unit, job: Job) -> Found:
-    """Allow packing-without-masking.
-
-    ## What it does
-    Finds `sample_packing: true` without an attention backend that keeps the samples of a row apart.
-
-    ## Why is this bad?
-    Every token then sees the samples packed before its own. Training runs and the loss even looks fine; evaluation is
-    worse. Axolotl only logs "`sample_packing` without an attention backend does not handle cross-sample decontamination".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    sequence_len: 2048
-    sample_packing: true
-    flash_attention: false
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    sequence_len: 2048
-    sample_packing: true
-    attn_implementation: flash_attention_2
-    ```
-
-    ## Versions
-    All. `sdpa` and `eager` mask packed samples since axolotl 0.18; before, `sdp_attention` counted too.
-
-    ## References
-    - axolotl-ai-cloud/axolotl#1230
-    - axolotl 0.21.0, utils/schemas/validation.py, check_sample_packing_without_attention
-    """
-    packing = used(unit, "sample_packing")
-    if packing is None or used(unit, "diffusion_lm", "gemma4_hybrid_attn_impl"):
-        return
-    chosen = backend(unit)
-    if chosen is None:
-        if chosen_by_nobody(unit):
-            off = next((unit[name] for name in SWITCHES if name in unit), None)
-            yield Problem(packing, "sample_packing without an attention backend lets packed samples see each other", _with_flash(unit, packing), (off,) if off else ())
-        return
-    name, setting = chosen
-    base = name.split(":")[0].split("@")[0].strip()
-    apart = base in PACKING or _hub_kernel(base) or base == "sdpa" or (base == "eager" and unit.since("0.18"))
-    if not apart:
-        yield Problem(packing, f"sample_packing with {setting.shown} lets packed samples see each other", set_value(packing, False), (setting,))
-
-
-def _with_flash(unit: Unit, packing: Setting) -> Fix:
+def with_flash(unit: Unit, packing: Setting) -> Fix:
     """The fix that turns flash attention on, in the version's own words."""
     if unit.before("0.17"):
         off = unit.settings.get("flash_attention")
         return set_value(off, True) if off else add_after(packing, "flash_attention", True)
     off = unit.settings.get("attn_implementation")
-    return set_value(off, "flash_attention_2") if off else add_after(packing, "attn_implementation", "flash_attention_2")
+    return (
+        set_value(off, "flash_attention_2") if off else add_after(packing, "attn_implementation", "flash_attention_2")
+    )
 
 
-@rule("AX202", "two-attention-backends", tools=("axolotl",), harm="crash", causes=("attention-conflict", "flag-conflict"))
+@rule(
+    "AX202", "two-attention-backends", tools=("axolotl",), harm="crash", causes=("attention-conflict", "flag-conflict")
+)
 def two_attention_backends(unit: Unit, job: Job) -> Found:
     """Allow two-attention-backends.
 
@@ -137,7 +97,9 @@ def two_attention_backends(unit: Unit, job: Job) -> Found:
     """
     named, switches = used(unit, "attn_implementation"), all_used(unit, SWITCHES)
     if named and switches and unit.since("0.17"):
-        yield Problem(switches[0], f"{switches[0].shown} and {named.shown} both choose the attention", remove(*switches), (named,))
+        yield Problem(
+            switches[0], f"{switches[0].shown} and {named.shown} both choose the attention", remove(*switches), (named,)
+        )
     elif len(switches) > 1 and unit.since("0.12"):
         kept = switches[0]
         severity: Severity = "warning" if unit.since("0.17") else "error"
@@ -145,7 +107,9 @@ def two_attention_backends(unit: Unit, job: Job) -> Found:
         yield Problem(switches[1], message, remove(*switches[1:], why=f"{kept.written} stays"), (kept,), severity)
 
 
-@rule("AX203", "unknown-attention-backend", tools=("axolotl",), harm="crash", causes=("unknown-attention", "typo-option"))
+@rule(
+    "AX203", "unknown-attention-backend", tools=("axolotl",), harm="crash", causes=("unknown-attention", "typo-option")
+)
 def unknown_attention_backend(unit: Unit, job: Job) -> Found:
     """Allow unknown-attention-backend.
 
@@ -179,7 +143,7 @@ def unknown_attention_backend(unit: Unit, job: Job) -> Found:
     named = used(unit, "attn_implementation")
     if named is None or unit.before("0.17") or not isinstance(named.value, str):
         return
-    if named.value in BACKENDS or _hub_kernel(named.value):
+    if named.value in BACKENDS or hub_kernel(named.value):
         return
     meant = ALIASES.get(named.value) or LEGACY.get(named.value)
     fix = set_value(named, meant, safe=True) if meant else advise("use one of " + ", ".join(BACKENDS))
@@ -229,49 +193,9 @@ def flash_attention_in_float32(unit: Unit, job: Job) -> Found:
     others = ("fp16", "bfloat16", "float16", "load_in_8bit", "fp8")
     if idle(unit, "bf16") and idle(unit, *others):
         fix = set_value(sixteen, "auto")
-        yield Problem(sixteen, f"{chosen[1].shown} needs 16-bit numbers, but bf16 and fp16 are both off", fix, (chosen[1],))
-
-
-@rule("AX205", "flattening-without-varlen", tools=("axolotl",), harm="crash", causes=("batch-flattening",))
-def flattening_without_varlen(unit: Unit, job: Job) -> Found:
-    """Allow flattening-without-varlen.
-
-    ## What it does
-    Finds `batch_flattening: true` without flash attention, or together with `sample_packing`.
-
-    ## Why is this bad?
-    A flattened batch is one row with borders, which needs attention that knows borders: "batch_flattening requires a
-    varlen-capable attention backend", "batch_flattening not compatible with sample_packing".
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    micro_batch_size: 4
-    batch_flattening: true
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    micro_batch_size: 4
-    flash_attention: true
-    batch_flattening: true
-    ```
-
-    ## Versions
-    axolotl 0.7 and later. `batch_flattening: auto` turns it off by itself.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/validation.py, check_batch_flattening_fa
-    """
-    flat = used(unit, "batch_flattening")
-    if flat is None or flat.value == "auto":
-        return
-    chosen = backend(unit)
-    if (chosen is None and chosen_by_nobody(unit)) or (chosen and chosen[0] in ("sdpa", "eager", "fp8")):
-        yield Problem(flat, "batch_flattening needs flash attention", _with_flash(unit, flat) if chosen is None else set_value(flat, "auto"))
-    elif packing := used(unit, "sample_packing"):
-        yield Problem(flat, "batch_flattening and sample_packing both make one row of many samples", remove(flat), (packing,))
+        yield Problem(
+            sixteen, f"{chosen[1].shown} needs 16-bit numbers, but bf16 and fp16 are both off", fix, (chosen[1],)
+        )
 
 
 @rule("AX206", "context-parallel-attention", tools=("axolotl",), harm="crash", causes=("context-parallel-attention",))
@@ -315,15 +239,32 @@ def context_parallel_attention(unit: Unit, job: Job) -> Found:
     chosen = backend(unit)
     if unit.before("0.17"):
         if (chosen is None and chosen_by_nobody(unit)) or (chosen and chosen[0] != "flash_attention_2"):
-            yield Problem(size, f"{size.shown} needs flash_attention: true", _with_flash(unit, size) if chosen is None else None)
+            yield Problem(
+                size, f"{size.shown} needs flash_attention: true", with_flash(unit, size) if chosen is None else None
+            )
         packing, micro = used(unit, "sample_packing"), unit.number("micro_batch_size", 1)
         if packing and micro and micro > 1:
-            yield Problem(unit["micro_batch_size"], f"packing with {size.shown} needs micro_batch_size: 1", set_value(unit["micro_batch_size"], 1), (size,))
+            yield Problem(
+                unit["micro_batch_size"],
+                f"packing with {size.shown} needs micro_batch_size: 1",
+                set_value(unit["micro_batch_size"], 1),
+                (size,),
+            )
     elif chosen and chosen[0] == "eager":
-        yield Problem(chosen[1], f"{chosen[1].shown} does not work with {size.shown}", set_value(chosen[1], "flash_attention_2"), (size,))
+        yield Problem(
+            chosen[1],
+            f"{chosen[1].shown} does not work with {size.shown}",
+            set_value(chosen[1], "flash_attention_2"),
+            (size,),
+        )
     method, deepspeed = used(unit, "rl"), used(unit, "deepspeed")
     if method and deepspeed and unit.since("0.20"):
-        yield Problem(size, f"{size.shown} under DeepSpeed works for SFT only, not with {method.shown}", advise("use FSDP2"), (deepspeed, method))
+        yield Problem(
+            size,
+            f"{size.shown} under DeepSpeed works for SFT only, not with {method.shown}",
+            advise("use FSDP2"),
+            (deepspeed, method),
+        )
 
 
 @rule("AX207", "sage-attention-harm", tools=("axolotl",), harm="nan", severity="warning", causes=("sage-attention",))
@@ -363,91 +304,17 @@ def sage_attention_harm(unit: Unit, job: Job) -> Found:
     if chosen is None or chosen[0] != "sage":
         return
     if idle(unit, "adapter"):
-        yield Problem(chosen[1], "SageAttention in a full fine-tune has been seen to drop the loss to 0", set_value(chosen[1], "flash_attention_2"))
+        yield Problem(
+            chosen[1],
+            "SageAttention in a full fine-tune has been seen to drop the loss to 0",
+            set_value(chosen[1], "flash_attention_2"),
+        )
     elif idle(unit, "sample_packing", "pad_to_sequence_len"):
-        yield Problem(chosen[1], "SageAttention on rows of many lengths makes the loss explode", add_after(chosen[1], "pad_to_sequence_len", True))
-
-
-@rule("AX208", "packed-sdpa-before-hopper", tools=("axolotl",), harm="nan", severity="warning", causes=("packing-sdpa-bf16",))
-def packed_sdpa_before_hopper(unit: Unit, job: Job) -> Found:
-    """Allow packed-sdpa-before-hopper.
-
-    ## What it does
-    Finds `sample_packing` with PyTorch's SDPA in bf16 on a GPU older than Hopper.
-
-    ## Why is this bad?
-    That combination is not supported by PyTorch and can give a loss of 0.0: "sample_packing & torch sdpa with bf16 is
-    unsupported may results in 0.0 loss".
-
-    ## Example
-    ```yaml axolotl.yaml gpu=a100-sxm-80gb
-    base_model: NousResearch/Llama-3.2-1B
-    sample_packing: true
-    attn_implementation: sdpa
-    bf16: true
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml gpu=a100-sxm-80gb
-    base_model: NousResearch/Llama-3.2-1B
-    sample_packing: true
-    attn_implementation: flash_attention_2
-    bf16: true
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/config.py, check_sample_packing_w_sdpa_bf16
-    """
-    chosen, packing = backend(unit), used(unit, "sample_packing")
-    if chosen is None or chosen[0] != "sdpa" or not packing or not used(unit, "bf16", "bfloat16"):
-        return
-    if job.gpu is None:
-        yield Skipped("the GPU")
-    elif job.gpu.below(9, 0):
-        fix = set_value(chosen[1], "flash_attention_2") if chosen[1].name == "attn_implementation" else advise("use flash attention")
-        yield Problem(chosen[1], f"packed samples with SDPA in bf16 can give a loss of 0.0 on {job.gpu.name}", fix, (packing,))
-
-
-@rule("AX209", "packing-with-unpacked-attention", tools=("axolotl",), harm="crash", causes=("packing-attention",))
-def packing_with_unpacked_attention(unit: Unit, job: Job) -> Found:
-    """Allow packing-with-unpacked-attention.
-
-    ## What it does
-    Finds `sample_packing` with attention that refuses it: shifted-sparse attention, and xFormers in old releases.
-
-    ## Why is this bad?
-    "shifted-sparse attention does not currently support sample packing", "sample_packing not compatible with
-    xformers_attention. Use flash_attention".
-
-    ## Example
-    ```yaml axolotl.yaml axolotl=0.16.1
-    base_model: NousResearch/Llama-3.2-1B
-    sample_packing: true
-    flash_attention: true
-    s2_attention: true
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml axolotl=0.16.1
-    base_model: NousResearch/Llama-3.2-1B
-    sample_packing: true
-    flash_attention: true
-    ```
-
-    ## Versions
-    `s2_attention`: up to axolotl 0.16, which was the last to have it. `xformers_attention`: up to 0.8.
-
-    ## References
-    - axolotl 0.16.1, utils/schemas/validation.py, check_sample_packing_with_s2attn
-    - axolotl 0.8.0, utils/schemas/config.py
-    """
-    packing = used(unit, "sample_packing")
-    late = (("s2_attention",) if unit.before("0.17") else ()) + (("xformers_attention",) if unit.before("0.9") else ())
-    for found in all_used(unit, late) if packing else ():
-        yield Problem(found, f"{found.shown} does not work on packed samples", remove(found), (packing,) if packing else ())
+        yield Problem(
+            chosen[1],
+            "SageAttention on rows of many lengths makes the loss explode",
+            add_after(chosen[1], "pad_to_sequence_len", True),
+        )
 
 
 @rule("AX210", "softmax-scaling-without-flex", tools=("axolotl",), harm="crash", causes=("scaling-softmax",))
@@ -484,42 +351,9 @@ def softmax_scaling_without_flex(unit: Unit, job: Job) -> Found:
     """
     scaling, chosen = used(unit, "scaling_softmax"), backend(unit)
     if scaling and unit.since("0.17") and (chosen[0] != "flex_attention" if chosen else chosen_by_nobody(unit)):
-        fix = set_value(chosen[1], "flex_attention") if chosen and chosen[1].name == "attn_implementation" else remove(scaling)
+        fix = (
+            set_value(chosen[1], "flex_attention")
+            if chosen and chosen[1].name == "attn_implementation"
+            else remove(scaling)
+        )
         yield Problem(scaling, "scaling_softmax needs flex attention", fix, (chosen[1],) if chosen else ())
-
-
-@rule("AX211", "unpadded-packing", tools=("axolotl",), harm="slow", severity="info", causes=("packing-padding",))
-def unpadded_packing(unit: Unit, job: Job) -> Found:
-    """Allow unpadded-packing.
-
-    ## What it does
-    Finds `sample_packing: true` with `pad_to_sequence_len: false`.
-
-    ## Why is this bad?
-    Rows of many lengths make PyTorch's memory pool grow from step to step; Axolotl's authors recommend padding.
-
-    ## Example
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    flash_attention: true
-    sample_packing: true
-    pad_to_sequence_len: false
-    ```
-
-    ## Use instead
-    ```yaml axolotl.yaml
-    base_model: NousResearch/Llama-3.2-1B
-    flash_attention: true
-    sample_packing: true
-    pad_to_sequence_len: true
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - axolotl 0.21.0, utils/schemas/validation.py, hint_sample_packing_padding
-    """
-    padding = unit.settings.get("pad_to_sequence_len")
-    if used(unit, "sample_packing") and padding and padding.value is False:
-        yield Problem(padding, "packed rows should all have the same length", set_value(padding, True), (unit["sample_packing"],))

@@ -33,7 +33,9 @@ MISTRAL_COMMON = ("special_tokens", "tokens", "added_tokens_overrides", "chat_te
 
 def datasets(unit: Unit) -> Iterator[str]:
     """The names of the data sets in a configuration: ``datasets.0``, ``test_datasets.1``."""
-    seen = dict.fromkeys(".".join(name.split(".")[:2]) for name in unit.settings if name.startswith(("datasets.", "test_datasets.")))
+    seen = dict.fromkeys(
+        ".".join(name.split(".")[:2]) for name in unit.settings if name.startswith(("datasets.", "test_datasets."))
+    )
     return (name for name in seen if name.rsplit(".", 1)[1].isdigit())
 
 
@@ -116,7 +118,11 @@ def template_without_text(unit: Unit, job: Job) -> Found:
     for prefix in ("", *(f"{name}." for name in datasets(unit))):
         if unit.text(f"{prefix}chat_template") == "jinja" and idle(unit, f"{prefix}chat_template_jinja"):
             setting = unit[f"{prefix}chat_template"]
-            yield Problem(setting, "chat_template: jinja needs chat_template_jinja", advise("give the template in chat_template_jinja"))
+            yield Problem(
+                setting,
+                "chat_template: jinja needs chat_template_jinja",
+                advise("give the template in chat_template_jinja"),
+            )
 
 
 @rule("AX603", "contradicting-message-fields", tools=("axolotl",), harm="crash", causes=("message-fields",))
@@ -161,12 +167,17 @@ def contradicting_message_fields(unit: Unit, job: Job) -> Found:
     """
     for name in datasets(unit):
         for part in ("role", "content"):
-            old, new = unit.settings.get(f"{name}.message_field_{part}"), unit.settings.get(f"{name}.message_property_mappings.{part}")
+            old, new = (
+                unit.settings.get(f"{name}.message_field_{part}"),
+                unit.settings.get(f"{name}.message_property_mappings.{part}"),
+            )
             if old and new and old.known and new.known and old.value != new.value:
-                yield Problem(old, f"{old.shown} contradicts message_property_mappings, {new.shown}", remove(old), (new,))
+                yield Problem(
+                    old, f"{old.shown} contradicts message_property_mappings, {new.shown}", remove(old), (new,)
+                )
 
 
-@rule("AX604", "refused-option", tools=("axolotl",), harm="crash", causes=("removed-option",))
+@rule("AX604", "refused-option", tools=("axolotl",), harm="crash", causes=("removed-option", "deprecated-option"))
 def refused_option(unit: Unit, job: Job) -> Found:
     """Allow refused-option.
 
@@ -201,7 +212,13 @@ def refused_option(unit: Unit, job: Job) -> Found:
     """
     for name, (since, advice) in REMOVED.items():
         found = used(unit, name)
-        if found is None and name in REFUSED_WHEN_SET and name in unit and unit[name].known and unit[name].value is not None:
+        if (
+            found is None
+            and name in REFUSED_WHEN_SET
+            and name in unit
+            and unit[name].known
+            and unit[name].value is not None
+        ):
             found = unit[name]
         if found and unit.since(since):
             yield Problem(found, f"{found.written} is refused since axolotl {since}", remove(found, why=advice))
@@ -347,7 +364,12 @@ def deduplication_that_never_runs(unit: Unit, job: Job) -> Found:
     """
     unique, skipped = used(unit, "dataset_exact_deduplication"), used(unit, "skip_prepare_dataset")
     if unique and skipped and unit.since("0.15"):
-        yield Problem(unique, "dataset_exact_deduplication does nothing with skip_prepare_dataset: true", remove(unique), (skipped,))
+        yield Problem(
+            unique,
+            "dataset_exact_deduplication does nothing with skip_prepare_dataset: true",
+            remove(unique),
+            (skipped,),
+        )
 
 
 @rule("AX609", "two-memory-limits", tools=("axolotl",), harm="crash", causes=("memory-limits",))
@@ -428,10 +450,21 @@ def noise_set_twice(unit: Unit, job: Job) -> Found:
             yield Problem(first, f"{old} and its new name {new} are both set", remove(first), (second,))
     alpha = unit.number("neftune_noise_alpha")
     if alpha is not None and alpha <= 0:
-        yield Problem(unit["neftune_noise_alpha"], f"neftune_noise_alpha is {alpha}; it must be above 0", remove(unit["neftune_noise_alpha"]))
+        yield Problem(
+            unit["neftune_noise_alpha"],
+            f"neftune_noise_alpha is {alpha}; it must be above 0",
+            remove(unit["neftune_noise_alpha"]),
+        )
 
 
-@rule("AX611", "length-groups-of-a-stream", tools=("axolotl",), harm="slow", severity="warning", causes=("group-by-length",))
+@rule(
+    "AX611",
+    "length-groups-of-a-stream",
+    tools=("axolotl",),
+    harm="slow",
+    severity="warning",
+    causes=("group-by-length",),
+)
 def length_groups_of_a_stream(unit: Unit, job: Job) -> Found:
     """Allow length-groups-of-a-stream.
 
@@ -465,12 +498,21 @@ def length_groups_of_a_stream(unit: Unit, job: Job) -> Found:
     """
     grouped, stream = used(unit, "group_by_length"), used(unit, "pretraining_dataset", "streaming")
     if grouped and stream:
-        yield Problem(grouped, f"group_by_length downloads all of the stream ({stream.written})", remove(grouped), (stream,))
+        yield Problem(
+            grouped, f"group_by_length downloads all of the stream ({stream.written})", remove(grouped), (stream,)
+        )
     elif grouped and (packing := used(unit, "sample_packing")):
         yield Problem(grouped, "group_by_length does nothing for packed rows", remove(grouped), (packing,), "info")
 
 
-@rule("AX612", "sharded-split-written-the-old-way", tools=("axolotl",), harm="ignored", severity="warning", causes=("train-on-split",))
+@rule(
+    "AX612",
+    "sharded-split-written-the-old-way",
+    tools=("axolotl",),
+    harm="ignored",
+    severity="warning",
+    causes=("train-on-split", "removed-option"),
+)
 def sharded_split_written_the_old_way(unit: Unit, job: Job) -> Found:
     """Allow sharded-split-written-the-old-way.
 

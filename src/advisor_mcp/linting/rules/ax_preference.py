@@ -8,7 +8,7 @@ from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
 from advisor_mcp.linting.rules._ft import all_used, idle, used, whole
-from advisor_mcp.linting.unit import Unit
+from advisor_mcp.linting.unit import Setting, Unit
 
 
 @rule("AX401", "packed-preferences", tools=("axolotl",), harm="crash", causes=("rl-packing",))
@@ -48,7 +48,9 @@ def packed_preferences(unit: Unit, job: Job) -> Found:
     method = used(unit, "rl")
     names = ("sample_packing", "eval_sample_packing") if method and method.value == "kto" else ("sample_packing",)
     for found in all_used(unit, names)[:1] if method else ():
-        yield Problem(found, f"{found.shown} does not work with rl: {unit.text('rl')}", set_value(found, False), (unit["rl"],))
+        yield Problem(
+            found, f"{found.shown} does not work with rl: {unit.text('rl')}", set_value(found, False), (unit["rl"],)
+        )
 
 
 @rule("AX402", "kto-drops-its-columns", tools=("axolotl",), harm="crash", causes=("kto-columns",))
@@ -87,7 +89,9 @@ def kto_drops_its_columns(unit: Unit, job: Job) -> Found:
     held = unit.settings.get("remove_unused_columns")
     if held is None or (held.known and held.value is not False):
         fix = set_value(held, False) if held else add_after(unit["rl"], "remove_unused_columns", False)
-        yield Problem(held or unit["rl"], "rl: kto needs remove_unused_columns: false", fix, (unit["rl"],) if held else ())
+        yield Problem(
+            held or unit["rl"], "rl: kto needs remove_unused_columns: false", fix, (unit["rl"],) if held else ()
+        )
 
 
 @rule("AX403", "uneven-generations", tools=("axolotl",), harm="crash", causes=("grpo-generations",))
@@ -133,13 +137,19 @@ def uneven_generations(unit: Unit, job: Job) -> Found:
         return
     setting = unit["trl.num_generations"]
     if answers < 2:
-        yield Problem(setting, f"num_generations is {answers}; GRPO compares at least 2 answers of a prompt", set_value(setting, 8))
+        yield Problem(
+            setting,
+            f"num_generations is {answers}; GRPO compares at least 2 answers of a prompt",
+            set_value(setting, 8),
+        )
         return
     explicit = whole(unit.value("trl.generation_batch_size"))
     if explicit:
         if explicit % answers:
-            also = (unit["trl.generation_batch_size"],)
-            yield Problem(setting, f"generation_batch_size {explicit} is no multiple of num_generations {answers}", None, also)
+            also: tuple[Setting, ...] = (unit["trl.generation_batch_size"],)
+            yield Problem(
+                setting, f"generation_batch_size {explicit} is no multiple of num_generations {answers}", None, also
+            )
         return
     micro, steps = whole(unit.number("micro_batch_size", 1)), whole(unit.number("gradient_accumulation_steps", 1))
     if not micro or not steps or micro * steps % answers == 0:
@@ -235,11 +245,22 @@ def loss_list_of_another_length(unit: Unit, job: Job) -> Found:
         if "rl" not in unit or unit["rl"].known:
             for found in (kinds, weights):
                 if found:
-                    yield Problem(found, f"{found.written} is for rl: dpo only", remove(found), (unit["rl"],) if "rl" in unit else ())
+                    yield Problem(
+                        found,
+                        f"{found.written} is for rl: dpo only",
+                        remove(found),
+                        (unit["rl"],) if "rl" in unit else (),
+                    )
         return
     if weights and idle(unit, "dpo_loss_type"):
         yield Problem(weights, "dpo_loss_weights needs dpo_loss_type", remove(weights))
-    elif kinds and weights and isinstance(kinds.value, list) and isinstance(weights.value, list) and len(kinds.value) != len(weights.value):
+    elif (
+        kinds
+        and weights
+        and isinstance(kinds.value, list)
+        and isinstance(weights.value, list)
+        and len(kinds.value) != len(weights.value)
+    ):
         yield Problem(weights, f"{len(weights.value)} weights for {len(kinds.value)} losses", None, (kinds,))
 
 
@@ -277,7 +298,9 @@ def simpo_warmup_ratio(unit: Unit, job: Job) -> Found:
     """
     ratio = used(unit, "warmup_ratio")
     if ratio and unit.text("rl") == "simpo":
-        yield Problem(ratio, "warmup_ratio does not work with rl: simpo", remove(ratio, why="set warmup_steps"), (unit["rl"],))
+        yield Problem(
+            ratio, "warmup_ratio does not work with rl: simpo", remove(ratio, why="set warmup_steps"), (unit["rl"],)
+        )
 
 
 @rule("AX407", "vllm-on-the-training-gpu", tools=("axolotl",), harm="crash", causes=("grpo-colocate",))
@@ -324,7 +347,9 @@ def vllm_on_the_training_gpu(unit: Unit, job: Job) -> Found:
     several = parallel if parallel and (unit.number(parallel.name) or 1) > 1 else None
     liger = used(unit, "trl.use_liger_loss")
     if liger and several and unit.text("rl") == "grpo":
-        yield Problem(liger, f"Liger's GRPO loss does not work with {several.shown}", set_value(liger, False), (several,))
+        yield Problem(
+            liger, f"Liger's GRPO loss does not work with {several.shown}", set_value(liger, False), (several,)
+        )
     mode = used(unit, "trl.vllm_mode")
     if not used(unit, "trl.use_vllm") or mode is None or mode.value != "colocate" or unit.before("0.20"):
         return
@@ -334,10 +359,21 @@ def vllm_on_the_training_gpu(unit: Unit, job: Job) -> Found:
     elif sync := used(unit, "trl.vllm_lora_sync"):
         yield Problem(sync, "vllm_lora_sync needs vllm_mode: server", remove(sync), (mode,))
     elif used(unit, "adapter") and (ahead := used(unit, "trl.async_prefetch", "trl.use_data_producer")):
-        yield Problem(mode, f"vllm_mode: colocate with an adapter does not work with {ahead.written}", fix, (ahead, unit["adapter"]))
+        yield Problem(
+            mode,
+            f"vllm_mode: colocate with an adapter does not work with {ahead.written}",
+            fix,
+            (ahead, unit["adapter"]),
+        )
 
 
-@rule("AX408", "reentrant-qlora-on-several-gpus", tools=("axolotl",), harm="crash", causes=("gc-reentrant-ddp", "rl-qlora-reentrant"))
+@rule(
+    "AX408",
+    "reentrant-qlora-on-several-gpus",
+    tools=("axolotl",),
+    harm="crash",
+    causes=("gc-reentrant-ddp", "rl-qlora-reentrant"),
+)
 def reentrant_qlora_on_several_gpus(unit: Unit, job: Job) -> Found:
     """Allow reentrant-qlora-on-several-gpus.
 
@@ -384,10 +420,17 @@ def reentrant_qlora_on_several_gpus(unit: Unit, job: Job) -> Found:
     if world is None:
         yield Skipped("the world size")
     elif world > 1:
-        yield Problem(reentrant, "use_reentrant: true fails for RL with QLoRA on several GPUs", set_value(reentrant, False), (unit["rl"],))
+        yield Problem(
+            reentrant,
+            "use_reentrant: true fails for RL with QLoRA on several GPUs",
+            set_value(reentrant, False),
+            (unit["rl"],),
+        )
 
 
-@rule("AX409", "method-without-its-section", tools=("axolotl",), harm="crash", causes=("ebft-section", "gdpo-aggregation"))
+@rule(
+    "AX409", "method-without-its-section", tools=("axolotl",), harm="crash", causes=("ebft-section", "gdpo-aggregation")
+)
 def method_without_its_section(unit: Unit, job: Job) -> Found:
     """Allow method-without-its-section.
 

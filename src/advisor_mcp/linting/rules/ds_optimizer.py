@@ -487,9 +487,9 @@ def wrong_scheduler_parameters(unit: Unit, job: Job) -> Found:
         )
 
 
-@rule("DS210", "no-warmup-steps", tools=("deepspeed",), harm="crash", causes=("ds-warmup-zero",))
+@rule("DS210", "warmup-of-no-steps", tools=("deepspeed",), harm="crash", causes=("ds-warmup-zero",))
 def no_warmup_steps(unit: Unit, job: Job) -> Found:
-    """Allow no-warmup-steps.
+    """Allow warmup-of-no-steps.
 
     ## What it does
     Finds a `warmup_num_steps` of 0 or less in a DeepSpeed schedule.

@@ -9,7 +9,7 @@ from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import idle, used
-from advisor_mcp.linting.rules._hf import deepspeed_of, full, lower, numbers, trainer_of
+from advisor_mcp.linting.rules._hf import accelerated, deepspeed_of, full, lower, numbers, trainer_of
 from advisor_mcp.linting.unit import Setting, Unit, as_number
 
 PAIRS = {
@@ -383,7 +383,7 @@ def gpu_optimizer_with_offload(unit: Unit, job: Job) -> Found:
         device = next(
             (
                 found
-                for other in job.others("accelerate")
+                for other in accelerated(unit, job, "accelerate")
                 if (found := used(other, "deepspeed_config.offload_optimizer_device"))
             ),
             None,

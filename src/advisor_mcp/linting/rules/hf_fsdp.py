@@ -8,6 +8,7 @@ from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import idle, used
 from advisor_mcp.linting.rules._hf import (
+    accelerated,
     fsdp_of,
     fsdp_version,
     full,
@@ -38,7 +39,7 @@ def _options(unit: Unit) -> list[str] | None:
 
 def _fsdp_setting(unit: Unit, job: Job, name: str) -> Setting | None:
     """An option of FSDP from the trainer's own `fsdp_config` or accelerate's."""
-    for other in (unit, *job.others("accelerate")):
+    for other in (unit, *accelerated(unit, job, "accelerate")):
         if found := other.setting(f"fsdp_config.fsdp_{name}", f"fsdp_config.{name}"):
             return found
     return None
@@ -371,12 +372,7 @@ def fsdp_options_without_fsdp(unit: Unit, job: Job) -> Found:
     - transformers 4.57.6, training_args.py, __post_init__
     """
     found = used(unit, "fsdp_config", "fsdp_transformer_layer_cls_to_wrap")
-    if (
-        found is not None
-        and idle(unit, "fsdp")
-        and fsdp_of(unit, job) is None
-        and not job.others("accelerate", "accelerate_launch")
-    ):
+    if found is not None and idle(unit, "fsdp") and fsdp_of(unit, job) is None and not accelerated(unit, job):
         yield Problem(
             found,
             f"{found.written} counts with fsdp only, which is not set",
@@ -426,7 +422,12 @@ def weights_only_checkpoints(unit: Unit, job: Job) -> Found:
         fsdp
         or used(unit, "deepspeed")
         or next(
-            (u["distributed_type"] for u in job.others("accelerate") if u.text("distributed_type") == "DEEPSPEED"), None
+            (
+                u["distributed_type"]
+                for u in accelerated(unit, job, "accelerate")
+                if u.text("distributed_type") == "DEEPSPEED"
+            ),
+            None,
         )
     )
     if only is None or engine is None:

@@ -70,9 +70,9 @@ def more_ranks_than_gpus_given(unit: Unit, job: Job) -> Found:
             yield Problem(setting, message, fix, _sizes(engine))
 
 
-@rule("KD002", "idle-gpus", tools=CONTAINERS, harm="unintended", severity="info", causes=("k8s-gpu-idle",))
+@rule("KD002", "gpus-left-idle", tools=CONTAINERS, harm="unintended", severity="info", causes=("k8s-gpu-idle",))
 def idle_gpus(unit: Unit, job: Job) -> Found:
-    """Allow idle-gpus.
+    """Allow gpus-left-idle.
 
     ## What it does
     Finds a container that is given more GPUs than its server uses.

@@ -1,9 +1,8 @@
-"""LLaMA-Factory: ZeRO-3, quantisation, number formats, engines and how it is started."""
+"""LLaMA-Factory: ZeRO-3, quantisation and number formats."""
 
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
@@ -57,7 +56,9 @@ def unsloth_under_zero3(unit: Unit, job: Job) -> Found:
     """
     for found in all_used(unit, ("use_unsloth", "use_kt")):
         if zero_stage(unit, job) == 3:
-            yield Problem(found, f"{found.written} does not work under ZeRO-3", set_value(found, False), (unit["deepspeed"],))
+            yield Problem(
+                found, f"{found.written} does not work under ZeRO-3", set_value(found, False), (unit["deepspeed"],)
+            )
 
 
 @rule("LF302", "pure-bf16-under-zero3", tools=("llamafactory",), harm="crash", causes=("zero3-pure-bf16",))
@@ -96,7 +97,9 @@ def pure_bf16_under_zero3(unit: Unit, job: Job) -> Found:
     """
     pure = used(unit, "pure_bf16")
     if pure and zero_stage(unit, job) == 3:
-        yield Problem(pure, "pure_bf16 does not work under ZeRO-3", remove(pure, why="set bf16: true"), (unit["deepspeed"],))
+        yield Problem(
+            pure, "pure_bf16 does not work under ZeRO-3", remove(pure, why="set bf16: true"), (unit["deepspeed"],)
+        )
 
 
 @rule("LF303", "generation-under-zero3", tools=("llamafactory",), harm="crash", causes=("zero3-generate",))
@@ -140,7 +143,13 @@ def generation_under_zero3(unit: Unit, job: Job) -> Found:
         yield Problem(generate, "predict_with_generate does not work under ZeRO-3", fix, (unit["deepspeed"],))
 
 
-@rule("LF304", "quantised-weights-that-are-sharded", tools=("llamafactory",), harm="crash", causes=("zero3-quant", "fsdp-quant"))
+@rule(
+    "LF304",
+    "quantised-weights-that-are-sharded",
+    tools=("llamafactory",),
+    harm="crash",
+    causes=("zero3-quant", "fsdp-quant"),
+)
 def quantised_weights_that_are_sharded(unit: Unit, job: Job) -> Found:
     """Allow quantised-weights-that-are-sharded.
 
@@ -183,12 +192,23 @@ def quantised_weights_that_are_sharded(unit: Unit, job: Job) -> Found:
     where = (unit.setting("deepspeed", "fsdp") or bits,)
     if kind in ("hqq", "eetq"):
         fix = set_value(unit["quantization_method"], "bnb")
-        yield Problem(unit["quantization_method"], f"{kind.upper()} weights cannot be sharded by ZeRO-3 or FSDP", fix, where)
+        yield Problem(
+            unit["quantization_method"], f"{kind.upper()} weights cannot be sharded by ZeRO-3 or FSDP", fix, where
+        )
     elif whole(unit.number("quantization_bit")) == 8:
-        yield Problem(bits, "8-bit weights cannot be sharded by ZeRO-3 or FSDP", set_value(bits, 4, why="or use ZeRO-2"), where)
+        yield Problem(
+            bits, "8-bit weights cannot be sharded by ZeRO-3 or FSDP", set_value(bits, 4, why="or use ZeRO-2"), where
+        )
 
 
-@rule("LF305", "four-bit-weights-under-zero3", tools=("llamafactory",), harm="crash", severity="warning", causes=("zero3-qlora",))
+@rule(
+    "LF305",
+    "four-bit-weights-under-zero3",
+    tools=("llamafactory",),
+    harm="crash",
+    severity="warning",
+    causes=("zero3-qlora",),
+)
 def four_bit_weights_under_zero3(unit: Unit, job: Job) -> Found:
     """Allow four-bit-weights-under-zero3.
 
@@ -227,10 +247,21 @@ def four_bit_weights_under_zero3(unit: Unit, job: Job) -> Found:
     if bits and whole(unit.number("quantization_bit")) == 4 and zero_stage(unit, job) == 3:
         kind = (unit.text("quantization_method", "bnb") or "").lower()
         if kind in ("bnb", "bitsandbytes"):
-            yield Problem(bits, "4-bit weights under ZeRO-3 often fail", advise("use FSDP with QLoRA, or ZeRO-2"), (unit["deepspeed"],))
+            yield Problem(
+                bits,
+                "4-bit weights under ZeRO-3 often fail",
+                advise("use FSDP with QLoRA, or ZeRO-2"),
+                (unit["deepspeed"],),
+            )
 
 
-@rule("LF306", "packed-checkpoint-that-is-sharded", tools=("llamafactory",), harm="crash", causes=("zero3-ptq", "zero3-quant"))
+@rule(
+    "LF306",
+    "packed-checkpoint-that-is-sharded",
+    tools=("llamafactory",),
+    harm="crash",
+    causes=("zero3-ptq", "zero3-quant"),
+)
 def packed_checkpoint_that_is_sharded(unit: Unit, job: Job) -> Found:
     """Allow packed-checkpoint-that-is-sharded.
 
@@ -274,7 +305,12 @@ def packed_checkpoint_that_is_sharded(unit: Unit, job: Job) -> Found:
     if kind or by_name:
         said = kind or (by_name[0] if by_name else "")
         where = (unit.setting("deepspeed", "fsdp") or model,)
-        yield Problem(model, f"a checkpoint in {said.upper()} cannot be sharded by ZeRO-3 or FSDP", advise("use ZeRO-2, or the 16-bit checkpoint"), where)
+        yield Problem(
+            model,
+            f"a checkpoint in {said.upper()} cannot be sharded by ZeRO-3 or FSDP",
+            advise("use ZeRO-2, or the 16-bit checkpoint"),
+            where,
+        )
 
 
 @rule("LF307", "bits-that-do-not-exist", tools=("llamafactory",), harm="crash", causes=("quant-bits",))
@@ -312,54 +348,22 @@ def bits_that_do_not_exist(unit: Unit, job: Job) -> Found:
     """
     allowed = {"bnb": (4, 8), "bitsandbytes": (4, 8), "hqq": (1, 2, 3, 4, 5, 6, 8), "eetq": (8,)}
     kind = (unit.text("quantization_method", "bnb") or "").lower()
-    checks = [("quantization_bit", allowed.get(kind)), ("ref_model_quantization_bit", (4, 8)), ("reward_model_quantization_bit", (4, 8))]
+    checks = [
+        ("quantization_bit", allowed.get(kind)),
+        ("ref_model_quantization_bit", (4, 8)),
+        ("reward_model_quantization_bit", (4, 8)),
+    ]
     for option, choices in checks:
         bits = whole(unit.number(option))
         if choices and bits is not None and bits not in choices:
-            nearest = min(choices, key=lambda choice: abs(choice - bits))  # noqa: B023
+            nearest = min(choices, key=lambda choice: abs(choice - bits))
             said = " and ".join(map(str, choices))
-            yield Problem(unit[option], f"{option} is {bits}; {kind} has {said}", set_value(unit[option], nearest), beside(unit, "quantization_method"))
-
-
-@rule("LF308", "device-map-in-training", tools=("llamafactory",), harm="crash", causes=("device-map-distributed",))
-def device_map_in_training(unit: Unit, job: Job) -> Found:
-    """Allow device-map-in-training.
-
-    ## What it does
-    Finds `quantization_device_map: auto` in a configuration that trains.
-
-    ## Why is this bad?
-    A model that is spread over the GPUs by layers cannot be trained in parallel: "Cannot use device map for quantized
-    models in training."
-
-    ## Example
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    quantization_bit: 4
-    quantization_device_map: auto
-    ```
-
-    ## Use instead
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    quantization_bit: 4
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - llamafactory 0.9.5, hparams/parser.py, get_train_args
-    """
-    spread = used(unit, "quantization_device_map")
-    if spread and trains(unit):
-        yield Problem(spread, "quantization_device_map is for inference only", remove(spread), (unit["do_train"],))
+            yield Problem(
+                unit[option],
+                f"{option} is {bits}; {kind} has {said}",
+                set_value(unit[option], nearest),
+                beside(unit, "quantization_method"),
+            )
 
 
 @rule("LF309", "fp8-on-quantised-weights", tools=("llamafactory",), harm="crash", causes=("fp8-quant",))
@@ -398,88 +402,6 @@ def fp8_on_quantised_weights(unit: Unit, job: Job) -> Found:
     eight, bits = used(unit, "fp8"), used(unit, "quantization_bit")
     if eight and bits and unit.since("0.9.4"):
         yield Problem(eight, f"fp8 does not go with {bits.shown}", remove(eight), (bits,))
-
-
-@rule("LF310", "inference-engine-in-training", tools=("llamafactory",), harm="crash", causes=("infer-backend-train",))
-def inference_engine_in_training(unit: Unit, job: Job) -> Found:
-    """Allow inference-engine-in-training.
-
-    ## What it does
-    Finds `infer_backend: vllm` (or `sglang`) in a training or prediction configuration.
-
-    ## Why is this bad?
-    "vLLM/SGLang backend is only available for API, CLI and Web." Batches of predictions are made by scripts/vllm_infer.py.
-
-    ## Example
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    dataset: identity
-    template: qwen
-    infer_backend: vllm
-    ```
-
-    ## Use instead
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    dataset: identity
-    template: qwen
-    ```
-
-    ## Versions
-    All; `sglang` since llamafactory 0.9.3.
-
-    ## References
-    - llamafactory 0.9.5, hparams/parser.py, get_train_args
-    """
-    engine = used(unit, "infer_backend")
-    if engine and engine.value in ("vllm", "sglang") and (runs := used(unit, "do_train", "do_predict", "do_eval")):
-        yield Problem(engine, f"{engine.shown} serves only, it neither trains nor predicts", remove(engine), (runs,))
-
-
-@rule("LF311", "option-that-vllm-refuses", tools=("llamafactory",), harm="crash", causes=("vllm-inference-options",))
-def option_that_vllm_refuses(unit: Unit, job: Job) -> Found:
-    """Allow option-that-vllm-refuses.
-
-    ## What it does
-    Finds `infer_backend: vllm` with `quantization_bit`, `rope_scaling` or another stage than `sft`.
-
-    ## Why is this bad?
-    "vLLM engine does not support bnb quantization (GPTQ and AWQ are supported).", "vLLM engine does not support RoPE
-    scaling.", "vLLM engine only supports auto-regressive models."
-
-    ## Example
-    ```yaml api.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    template: qwen
-    infer_backend: vllm
-    quantization_bit: 4
-    ```
-
-    ## Use instead
-    ```yaml api.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct-AWQ
-    template: qwen
-    infer_backend: vllm
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - llamafactory 0.9.5, hparams/parser.py, get_infer_args
-    """
-    engine = used(unit, "infer_backend")
-    if engine is None or engine.value != "vllm" or used(unit, "do_train", "do_predict", "do_eval"):
-        return
-    for found in all_used(unit, ("quantization_bit", "rope_scaling")):
-        yield Problem(found, f"{found.written} does not work with infer_backend: vllm", remove(found), (engine,))
-    kind = used(unit, "stage")
-    if kind and kind.value != "sft":
-        yield Problem(kind, f"infer_backend: vllm does not serve a model of {kind.shown}", set_value(engine, "huggingface"), (engine,))
 
 
 @rule("LF312", "float32-flash-attention", tools=("llamafactory",), harm="crash", causes=("fa2-dtype",))
@@ -529,7 +451,14 @@ def float32_flash_attention(unit: Unit, job: Job) -> Found:
         yield Problem(flash, f"{flash.shown} needs bf16 or fp16, and neither is on", fix, (off,) if off else ())
 
 
-@rule("LF313", "training-in-float32", tools=("llamafactory",), harm="slow", severity="info", causes=("no-mixed-precision",))
+@rule(
+    "LF313",
+    "training-in-float32",
+    tools=("llamafactory",),
+    harm="slow",
+    severity="info",
+    causes=("no-mixed-precision",),
+)
 def training_in_float32(unit: Unit, job: Job) -> Found:
     """Allow training-in-float32.
 
@@ -565,191 +494,3 @@ def training_in_float32(unit: Unit, job: Job) -> Found:
     """
     if trains(unit) and used(unit, "stage", "finetuning_type") and unset(unit, "bf16", "fp16", "pure_bf16", "fp8"):
         yield Problem(unit["do_train"], "neither bf16 nor fp16 is on", add_after(unit["do_train"], "bf16", True))
-
-
-@rule("LF314", "yaml-behind-the-deepspeed-launcher", tools=("deepspeed_launcher",), harm="crash", causes=("deepspeed-cli-yaml",))
-def yaml_behind_the_deepspeed_launcher(unit: Unit, job: Job) -> Found:
-    """Allow yaml-behind-the-deepspeed-launcher.
-
-    ## What it does
-    Finds `deepspeed ... src/train.py config.yaml` for LLaMA-Factory.
-
-    ## Why is this bad?
-    The launcher puts `--local_rank` before the file, and LLaMA-Factory reads a YAML file as its first argument only:
-    "train.py: error: the following arguments are required: --output_dir".
-
-    ## Example
-    ```bash launch.sh
-    deepspeed --num_gpus 8 src/train.py train.yaml
-    ```
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    deepspeed: examples/deepspeed/ds_z3_config.json
-    ```
-
-    ## Use instead
-    ```bash launch.sh
-    FORCE_TORCHRUN=1 llamafactory-cli train train.yaml
-    ```
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    deepspeed: examples/deepspeed/ds_z3_config.json
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - hiyouga/LlamaFactory#6075
-    - hiyouga/LlamaFactory#3301
-    """
-    script = PurePosixPath(unit.entry_point).name
-    if script not in ("train.py", "train_bash.py", "launcher.py") or not job.others("llamafactory"):
-        return
-    behind = next((other for other in job.units if other.launcher is unit), None)
-    words = behind.arguments if behind else unit.arguments
-    if any(word.endswith((".yaml", ".yml")) for word in words):
-        fix = advise("start it with FORCE_TORCHRUN=1 llamafactory-cli train and the file")
-        yield Problem(unit, "the deepspeed launcher puts --local_rank before the YAML file, which is then not read", fix)
-
-
-@rule("LF315", "export-that-cannot-be-written", tools=("llamafactory",), harm="crash", causes=("export-options",))
-def export_that_cannot_be_written(unit: Unit, job: Job) -> Found:
-    """Allow export-that-cannot-be-written.
-
-    ## What it does
-    Finds an export (`export_dir`) of an adapter on a quantised base, of an adapter with `export_quantization_bit`, or a
-    quantising export without `export_quantization_dataset`.
-
-    ## Why is this bad?
-    "Cannot merge adapters to a quantized model.", "Please merge adapters before quantizing the model.", "Quantization
-    dataset is necessary for exporting."
-
-    ## Example
-    ```yaml merge.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    adapter_name_or_path: saves/qwen/lora
-    template: qwen
-    export_dir: output/merged
-    quantization_bit: 4
-    ```
-
-    ## Use instead
-    ```yaml merge.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    adapter_name_or_path: saves/qwen/lora
-    template: qwen
-    export_dir: output/merged
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - llamafactory 0.9.5, train/tuner.py, export_model
-    - llamafactory 0.9.5, hparams/model_args.py, ExportArguments
-    """
-    adapter, to_bits = used(unit, "adapter_name_or_path"), used(unit, "export_quantization_bit")
-    if to_bits and idle(unit, "export_quantization_dataset"):
-        yield Problem(to_bits, "export_quantization_bit needs export_quantization_dataset", advise("set export_quantization_dataset"))
-    if not used(unit, "export_dir") or trains(unit) or adapter is None:
-        return
-    if to_bits:
-        yield Problem(to_bits, "an adapter must be merged before the model is quantised", remove(to_bits, why="export twice"), (adapter,))
-    if bits := used(unit, "quantization_bit"):
-        yield Problem(bits, f"an adapter cannot be merged into a model with {bits.shown}", remove(bits), (adapter,))
-
-
-@rule("LF316", "json-configuration-file", tools=("llamafactory",), harm="crash", severity="warning", causes=("json-config",))
-def json_configuration_file(unit: Unit, job: Job) -> Found:
-    """Allow json-configuration-file.
-
-    ## What it does
-    Finds a LLaMA-Factory configuration that is a JSON file.
-
-    ## Why is this bad?
-    This release hands the path to the JSON reader in place of the file's text: "AttributeError: 'PosixPath' object has no
-    attribute 'read'".
-
-    ## Example
-    ```json train.json
-    {"model_name_or_path": "Qwen/Qwen2.5-7B-Instruct", "stage": "sft", "do_train": true, "finetuning_type": "lora"}
-    ```
-
-    ## Use instead
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    ```
-
-    ## Versions
-    llamafactory 0.9.5.
-
-    ## References
-    - llamafactory 0.9.5, hparams/parser.py, read_args
-    """
-    if unit.since("0.9.5") and (unit.version is None or unit.before("0.9.6")) and unit.tree is not None and unit.source.root.name.endswith(".json"):
-        yield Problem(unit, "llamafactory 0.9.5 cannot read a JSON configuration", advise("write it as YAML"))
-
-
-@rule("LF317", "deepspeed-on-one-gpu", tools=("llamafactory",), harm="crash", severity="warning", causes=("force-torchrun", "deepspeed-single-gpu"))
-def deepspeed_on_one_gpu(unit: Unit, job: Job) -> Found:
-    """Allow deepspeed-on-one-gpu.
-
-    ## What it does
-    Finds `deepspeed` on a single GPU where nothing says that torchrun starts the run: no `FORCE_TORCHRUN=1`, no launcher.
-
-    ## Why is this bad?
-    On one GPU `llamafactory-cli train` starts no process group, which DeepSpeed needs: "Please use `FORCE_TORCHRUN=1` to
-    launch DeepSpeed training."
-
-    ## Example
-    ```bash train.sh world_size=1
-    llamafactory-cli train train.yaml
-    ```
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    deepspeed: examples/deepspeed/ds_z2_config.json
-    ```
-
-    ## Use instead
-    ```bash train.sh world_size=1
-    FORCE_TORCHRUN=1 llamafactory-cli train train.yaml
-    ```
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    finetuning_type: lora
-    deepspeed: examples/deepspeed/ds_z2_config.json
-    ```
-
-    ## Versions
-    All. A `CUDA_VISIBLE_DEVICES` with one GPU counts as one GPU.
-
-    ## References
-    - llamafactory 0.9.5, launcher.py
-    - llamafactory 0.9.5, hparams/parser.py, get_train_args
-    """
-    deepspeed = used(unit, "deepspeed")
-    if deepspeed is None or unit.tree is None or not trains(unit) or job.others("torchrun", "accelerate_launch", "deepspeed_launcher"):
-        return
-    commands = [other for other in job.others("llamafactory") if other.program == "llamafactory-cli train"]
-    places = [other.env for other in [*commands, *job.others("env"), unit]]
-    if any("FORCE_TORCHRUN" in env or "USE_MCA" in env or "USE_RAY" in env for env in places):
-        return
-    visible = {str(env["CUDA_VISIBLE_DEVICES"].value) for env in places if "CUDA_VISIBLE_DEVICES" in env}
-    alone = job.world_size() == 1 or (len(visible) == 1 and visible.pop().isdigit())
-    if alone and (commands or job.world_size() == 1):
-        yield Problem(deepspeed, "DeepSpeed on one GPU needs FORCE_TORCHRUN=1", advise("start it with FORCE_TORCHRUN=1 llamafactory-cli train"))

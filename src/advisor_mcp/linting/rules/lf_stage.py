@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, Severity, rule
+from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import all_used, idle, strategy, unset, used
-from advisor_mcp.linting.rules._lf_names import EFFICIENT_EOS, TEMPLATES_GONE, TEMPLATES_SINCE
 from advisor_mcp.linting.unit import Setting, Unit
 
 
@@ -30,105 +27,6 @@ def trains(unit: Unit) -> bool:
 def beside(unit: Unit, *names: str) -> tuple[Setting, ...]:
     """Those of these settings that are written down."""
     return tuple(unit[name] for name in names if name in unit)
-
-
-@rule("LF001", "unknown-template", tools=("llamafactory",), harm="crash", causes=("bad-template",))
-def unknown_template(unit: Unit, job: Job) -> Found:
-    """Allow unknown-template.
-
-    ## What it does
-    Finds a `template` that the version in use has not registered.
-
-    ## Why is this bad?
-    Training stops before the model is loaded: "ValueError: Template qwen2.5 does not exist." Names are per family, not per
-    release: Qwen2.5 uses `qwen`, Llama 3.1 to 3.3 use `llama3`.
-
-    ## Example
-    ```yaml train.yaml llamafactory=0.9.5
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    template: qwen2.5
-    ```
-
-    ## Use instead
-    ```yaml train.yaml llamafactory=0.9.5
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    template: qwen
-    ```
-
-    ## Versions
-    All. The names of 0.9.1 to 0.9.5 are known; 0.9.5 dropped 19 old ones. For later versions only what looks like a slip is
-    reported, as a warning.
-
-    ## References
-    - llamafactory 0.9.5, data/template.py, get_template_and_fix_tokenizer
-    - hiyouga/LlamaFactory#6214
-    """
-    template = used(unit, "template")
-    if template is None or not isinstance(template.value, str):
-        return
-    name = template.value
-    known = {n for version, names in TEMPLATES_SINCE.items() if unit.since(version) for n in names}
-    if unit.since("0.9.5"):
-        known -= TEMPLATES_GONE
-    if name in known:
-        return
-    later = next((version for version, names in TEMPLATES_SINCE.items() if name in names and unit.before(version)), None)
-    near = difflib.get_close_matches(name, known, 1, 0.6)
-    severity: Severity | None = None
-    if unit.version is not None and unit.since("0.9.6"):
-        if not near and name not in TEMPLATES_GONE:
-            return
-        severity = "warning"
-    if later:
-        yield Problem(template, f"the template {name} came with llamafactory {later}", advise(f"install llamafactory {later}"))
-    elif name in TEMPLATES_GONE:
-        yield Problem(template, f"the template {name} is gone since llamafactory 0.9.5", advise("use llamafactory 0.9.4 or another template"))
-    else:
-        fix = set_value(template, near[0], why="the nearest name") if near else None
-        yield Problem(template, f"LLaMA-Factory has no template {name!r}", fix, (), severity)
-
-
-@rule("LF002", "chat-without-template", tools=("llamafactory",), harm="crash", causes=("missing-template",))
-def chat_without_template(unit: Unit, job: Job) -> Found:
-    """Allow chat-without-template.
-
-    ## What it does
-    Finds a fine-tuning stage without a `template`.
-
-    ## Why is this bad?
-    Old releases stop: "Please specify which `template` to use." Newer ones try to guess it from the tokenizer, and for a
-    base model fall back to an empty template, which trains on bare text.
-
-    ## Example
-    ```yaml train.yaml llamafactory=0.9.1
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    dataset: identity
-    ```
-
-    ## Use instead
-    ```yaml train.yaml llamafactory=0.9.1
-    model_name_or_path: Qwen/Qwen2.5-7B-Instruct
-    stage: sft
-    do_train: true
-    dataset: identity
-    template: qwen
-    ```
-
-    ## Versions
-    An error up to llamafactory 0.9.1, worth a look since.
-
-    ## References
-    - llamafactory 0.9.1, hparams/parser.py, get_train_args
-    - llamafactory 0.9.5, data/template.py, get_template_and_fix_tokenizer
-    """
-    kind = stage(unit)
-    if trains(unit) and kind not in ("pt", None) and unset(unit, "template"):
-        severity: Severity = "error" if unit.before("0.9.2") else "info"
-        yield Problem(unit.setting("stage", "do_train") or unit, f"stage {kind} has no template", advise("name the model's template"), (), severity)
 
 
 @rule("LF003", "evaluation-without-examples", tools=("llamafactory",), harm="crash", causes=("eval-without-val",))
@@ -177,10 +75,16 @@ def evaluation_without_examples(unit: Unit, job: Job) -> Found:
     planned = strategy(unit, "eval_strategy")
     if asked is None and planned in ("steps", "epoch"):
         asked = unit["eval_strategy"]
-    if asked is None or not idle(unit, "eval_dataset", "val_size") or unset(unit, "dataset", "tokenized_path") and not trains(unit):
+    if (
+        asked is None
+        or not idle(unit, "eval_dataset", "val_size")
+        or (unset(unit, "dataset", "tokenized_path") and not trains(unit))
+    ):
         return
     fix = advise("set val_size: 0.1 or an eval_dataset") if "val_size" in unit else add_after(asked, "val_size", 0.1)
-    yield Problem(asked, f"{asked.shown} needs data, but neither eval_dataset nor val_size is set", fix, beside(unit, "val_size"))
+    yield Problem(
+        asked, f"{asked.shown} needs data, but neither eval_dataset nor val_size is set", fix, beside(unit, "val_size")
+    )
 
 
 @rule("LF004", "two-evaluation-sources", tools=("llamafactory",), harm="crash", causes=("val-and-test-datasets",))
@@ -265,7 +169,9 @@ def option_of_the_sft_stage(unit: Unit, job: Job) -> Found:
     kind = stage(unit)
     if kind and kind != "sft":
         for found in all_used(unit, ("predict_with_generate", "neat_packing", "train_on_prompt", "mask_history")):
-            yield Problem(found, f"{found.shown} works in stage sft only, not in {kind}", remove(found), beside(unit, "stage"))
+            yield Problem(
+                found, f"{found.shown} works in stage sft only, not in {kind}", remove(found), beside(unit, "stage")
+            )
 
 
 @rule("LF006", "prediction-without-generation", tools=("llamafactory",), harm="crash", causes=("predict-generate",))
@@ -310,9 +216,13 @@ def prediction_without_generation(unit: Unit, job: Job) -> Found:
         fix = set_value(off, True) if off else add_after(predict, "predict_with_generate", True)
         yield Problem(predict, "do_predict needs predict_with_generate: true", fix, (off,) if off else ())
     if generate and (accuracy := used(unit, "compute_accuracy")):
-        yield Problem(accuracy, "compute_accuracy does not go with predict_with_generate", remove(accuracy), (generate,))
+        yield Problem(
+            accuracy, "compute_accuracy does not go with predict_with_generate", remove(accuracy), (generate,)
+        )
     if generate and unit.before("0.9.4") and idle(unit, "eval_dataset") and (predict or used(unit, "do_eval")):
-        yield Problem(generate, "predict_with_generate needs eval_dataset before llamafactory 0.9.4", advise("set eval_dataset"))
+        yield Problem(
+            generate, "predict_with_generate needs eval_dataset before llamafactory 0.9.4", advise("set eval_dataset")
+        )
 
 
 @rule("LF007", "best-model-of-a-reward-stage", tools=("llamafactory",), harm="crash", causes=("rm-best-model",))
@@ -354,7 +264,9 @@ def best_model_of_a_reward_stage(unit: Unit, job: Job) -> Found:
     """
     best = used(unit, "load_best_model_at_end")
     if best and stage(unit) in ("rm", "ppo"):
-        yield Problem(best, f"load_best_model_at_end does not work in stage {stage(unit)}", remove(best), beside(unit, "stage"))
+        yield Problem(
+            best, f"load_best_model_at_end does not work in stage {stage(unit)}", remove(best), beside(unit, "stage")
+        )
 
 
 @rule("LF008", "incomplete-ppo", tools=("llamafactory",), harm="crash", causes=("ppo-reward-model", "ppo-options"))
@@ -410,15 +322,28 @@ def incomplete_ppo(unit: Unit, job: Job) -> Found:
     if shift := used(unit, "shift_attn"):
         yield Problem(shift, "shift_attn does not work in stage ppo", remove(shift))
     if kind == "lora" and (unsloth := used(unit, "use_unsloth")):
-        yield Problem(unsloth, "use_unsloth does not work with a LoRA reward model", set_value(unsloth, False), beside(unit, "reward_model_type"))
+        yield Problem(
+            unsloth,
+            "use_unsloth does not work with a LoRA reward model",
+            set_value(unsloth, False),
+            beside(unit, "reward_model_type"),
+        )
     loggers = [str(item) for item in unit.items("report_to") or []]
     if loggers and any(name not in ("wandb", "tensorboard", "trackio", "none") for name in loggers):
-        yield Problem(unit["report_to"], f"stage ppo does not log to {', '.join(loggers)}", set_value(unit["report_to"], "tensorboard"))
+        yield Problem(
+            unit["report_to"],
+            f"stage ppo does not log to {', '.join(loggers)}",
+            set_value(unit["report_to"], "tensorboard"),
+        )
     if unset(unit, "do_train") or (used(unit, "do_eval", "do_predict") and not trains(unit)):
-        yield Problem(where, "stage ppo only trains; it needs do_train: true", advise("set do_train: true, evaluate in stage sft"))
+        yield Problem(
+            where, "stage ppo only trains; it needs do_train: true", advise("set do_train: true, evaluate in stage sft")
+        )
 
 
-@rule("LF009", "label-smoothing-of-another-loss", tools=("llamafactory",), harm="crash", causes=("dpo-label-smoothing",))
+@rule(
+    "LF009", "label-smoothing-of-another-loss", tools=("llamafactory",), harm="crash", causes=("dpo-label-smoothing",)
+)
 def label_smoothing_of_another_loss(unit: Unit, job: Job) -> Found:
     """Allow label-smoothing-of-another-loss.
 
@@ -457,10 +382,17 @@ def label_smoothing_of_another_loss(unit: Unit, job: Job) -> Found:
     """
     smoothing, loss = used(unit, "dpo_label_smoothing"), unit.text("pref_loss", "sigmoid")
     if smoothing and stage(unit) == "dpo" and loss not in ("sigmoid", None):
-        yield Problem(smoothing, f"dpo_label_smoothing needs pref_loss: sigmoid, not {loss}", remove(smoothing), (unit["pref_loss"],))
+        yield Problem(
+            smoothing,
+            f"dpo_label_smoothing needs pref_loss: sigmoid, not {loss}",
+            remove(smoothing),
+            (unit["pref_loss"],),
+        )
 
 
-@rule("LF010", "nothing-to-do", tools=("llamafactory",), harm="ignored", severity="warning", causes=("do-train-missing",))
+@rule(
+    "LF010", "nothing-to-do", tools=("llamafactory",), harm="ignored", severity="warning", causes=("do-train-missing",)
+)
 def nothing_to_do(unit: Unit, job: Job) -> Found:
     """Allow nothing-to-do.
 
@@ -501,7 +433,11 @@ def nothing_to_do(unit: Unit, job: Job) -> Found:
     if plan and used(unit, "stage") and used(unit, "dataset") and unset(unit, "do_train", "do_eval", "do_predict"):
         planned = strategy(unit, "eval_strategy")
         if planned not in ("steps", "epoch"):
-            yield Problem(unit["stage"], "neither do_train nor do_eval is set, so nothing is trained", add_after(unit["stage"], "do_train", True))
+            yield Problem(
+                unit["stage"],
+                "neither do_train nor do_eval is set, so nothing is trained",
+                add_after(unit["stage"], "do_train", True),
+            )
 
 
 @rule("LF011", "training-without-data", tools=("llamafactory",), harm="crash", causes=("no-dataset",))
@@ -539,90 +475,3 @@ def training_without_data(unit: Unit, job: Job) -> Found:
     """
     if trains(unit) and unset(unit, "dataset") and used(unit, "stage", "finetuning_type", "template"):
         yield Problem(unit["do_train"], "do_train needs a dataset", advise("name a dataset of dataset_info.json"))
-
-
-@rule("LF012", "prompt-training-without-end", tools=("llamafactory",), harm="crash", causes=("template-train-on-prompt",))
-def prompt_training_without_end(unit: Unit, job: Job) -> Found:
-    """Allow prompt-training-without-end.
-
-    ## What it does
-    Finds `train_on_prompt: true` with a template that leaves out the end of a turn (`glm4`, `chatglm3`, `falcon` and others).
-
-    ## Why is this bad?
-    Prompt and answer cannot be told apart then: "Current template does not support `train_on_prompt`."
-
-    ## Example
-    ```yaml train.yaml
-    model_name_or_path: THUDM/glm-4-9b-chat
-    stage: sft
-    do_train: true
-    dataset: identity
-    template: glm4
-    train_on_prompt: true
-    ```
-
-    ## Use instead
-    ```yaml train.yaml
-    model_name_or_path: THUDM/glm-4-9b-chat
-    stage: sft
-    do_train: true
-    dataset: identity
-    template: glm4
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - llamafactory 0.9.5, data/template.py, get_template_and_fix_tokenizer
-    """
-    prompt, template = used(unit, "train_on_prompt"), unit.text("template")
-    if prompt and template in EFFICIENT_EOS:
-        yield Problem(prompt, f"train_on_prompt does not work with template: {template}", remove(prompt), (unit["template"],))
-
-
-@rule("LF013", "template-of-a-thinking-model", tools=("llamafactory",), harm="wrong_result", severity="warning", causes=("template-thinking",))
-def template_of_a_thinking_model(unit: Unit, job: Job) -> Found:
-    """Allow template-of-a-thinking-model.
-
-    ## What it does
-    Finds a template that writes `<think>` (`qwen3`, `qwen3_vl`, `qwen3_omni`) for a model that does not think, by its name
-    (`...-Instruct...`, `...-Coder...`).
-
-    ## Why is this bad?
-    The template puts an empty thought before each answer. The tuned model then answers with `<think>` tags that its own
-    template never had.
-
-    ## Example
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen3-VL-4B-Instruct
-    stage: sft
-    do_train: true
-    dataset: mllm_demo
-    template: qwen3_vl
-    ```
-
-    ## Use instead
-    ```yaml train.yaml
-    model_name_or_path: Qwen/Qwen3-VL-4B-Instruct
-    stage: sft
-    do_train: true
-    dataset: mllm_demo
-    template: qwen3_vl_nothink
-    ```
-
-    ## Versions
-    llamafactory 0.9.4 and later.
-
-    ## References
-    - hiyouga/LlamaFactory#9392
-    - hiyouga/LlamaFactory#8832
-    - hiyouga/LlamaFactory#9092
-    """
-    template, model = unit.text("template"), unit.text("model_name_or_path")
-    if template not in ("qwen3", "qwen3_vl", "qwen3_omni") or model is None or unit.before("0.9.4"):
-        return
-    name = model.rstrip("/").rsplit("/", 1)[-1].lower()
-    if "qwen3" in name and ("instruct" in name or "coder" in name) and "think" not in name:
-        fix = set_value(unit["template"], f"{template}_nothink")
-        yield Problem(unit["template"], f"template: {template} is for models that think, which {model} does not", fix, (unit["model_name_or_path"],))

@@ -204,7 +204,7 @@ def flash_attention_without_hardware(unit: Unit, job: Job) -> Found:
         yield Problem(setting, message, fix)
 
 
-@rule("MD033", "tf32-without-hardware", tools=(*HF_FAMILY, "axolotl"), harm="crash", causes=("tf32-hw",))
+@rule("MD033", "tf32-without-hardware", tools=("axolotl",), harm="crash", causes=("tf32-hw",))
 def tf32_without_hardware(unit: Unit, job: Job) -> Found:
     """Allow tf32-without-hardware.
 
@@ -216,15 +216,15 @@ def tf32_without_hardware(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```yaml train.yaml gpu=v100
-    output_dir: out
+    base_model: my/model
+    datasets: [{path: my/data, type: alpaca}]
     tf32: true
-    per_device_train_batch_size: 4
     ```
 
     ## Use instead
     ```yaml train.yaml gpu=v100
-    output_dir: out
-    per_device_train_batch_size: 4
+    base_model: my/model
+    datasets: [{path: my/data, type: alpaca}]
     ```
 
     ## Versions

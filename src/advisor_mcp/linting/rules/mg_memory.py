@@ -3,14 +3,30 @@
 from advisor_mcp.linting.edits import advise, both, remove
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem
-from advisor_mcp.linting.rules._mg import add, find, megatron_rule, missing, moved, number, off, on, said, size, switch, text, whole
+from advisor_mcp.linting.rules._mg import (
+    add,
+    find,
+    megatron_rule,
+    missing,
+    moved,
+    number,
+    off,
+    on,
+    said,
+    size,
+    switch,
+    text,
+    whole,
+)
 from advisor_mcp.linting.unit import Unit
 
 _MODULES = {"core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe"}
 _LATER = {"shared_experts", "gdn_norm_out", "gdp_in_proj", "gdp_qkv", "mhc"}
 
 
-@megatron_rule("MG070", "offloading-with-recomputation", harm="crash", causes=("flash-recompute-offload", "cpu-offload-conflict"))
+@megatron_rule(
+    "MG070", "offloading-with-recomputation", harm="crash", causes=("flash-recompute-offload", "cpu-offload-conflict")
+)
 def offloading_with_recomputation(unit: Unit, job: Job) -> Found:
     """Allow offloading-with-recomputation.
 
@@ -24,7 +40,8 @@ def offloading_with_recomputation(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --cpu-offloading-num-layers 4 --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --cpu-offloading-num-layers 4 \\
+      --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
     ```
 
     ## Use instead
@@ -38,10 +55,17 @@ def offloading_with_recomputation(unit: Unit, job: Job) -> Found:
     ## References
     - Megatron-LM core_v0.12.0 to main d98e8a64, megatron/core/transformer/transformer_config.py, __post_init__
     """
-    here, count, layers = find(unit, "cpu_offloading_num_layers"), whole(unit, "cpu_offloading_num_layers"), whole(unit, "num_layers")
+    here, count, layers = (
+        find(unit, "cpu_offloading_num_layers"),
+        whole(unit, "cpu_offloading_num_layers"),
+        whole(unit, "num_layers"),
+    )
     if here is None or not count:
         return
-    again, pipeline = find(unit, "recompute_granularity", "recompute_activations"), find(unit, "pipeline_model_parallel_size")
+    again, pipeline = (
+        find(unit, "recompute_granularity", "recompute_activations"),
+        find(unit, "pipeline_model_parallel_size"),
+    )
     if again is not None and again.value not in (False, "false"):
         yield Problem(here, f"{said(here)} cannot be used with {said(again)}", remove(here), (again,))
     elif pipeline is not None and (size(unit, "pipeline_model_parallel_size") or 1) > 1:
@@ -52,7 +76,13 @@ def offloading_with_recomputation(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{said(here)} cannot be used with {graph.written}", remove(here), (graph,))
 
 
-@megatron_rule("MG071", "incomplete-recomputation", harm="crash", causes=("recompute-args",), tools=("megatron-lm", "megatron-bridge"))
+@megatron_rule(
+    "MG071",
+    "incomplete-recomputation",
+    harm="crash",
+    causes=("recompute-args",),
+    tools=("megatron-lm", "megatron-bridge"),
+)
 def incomplete_recomputation(unit: Unit, job: Job) -> Found:
     """Allow incomplete-recomputation.
 
@@ -70,7 +100,8 @@ def incomplete_recomputation(unit: Unit, job: Job) -> Found:
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity full --recompute-method uniform \\
+      --recompute-num-layers 1
     ```
 
     ## Versions
@@ -97,7 +128,13 @@ def incomplete_recomputation(unit: Unit, job: Job) -> Found:
         yield Problem(method, f"{said(method)} does nothing without --recompute-granularity", fix, severity="warning")
 
 
-@megatron_rule("MG072", "modules-that-cannot-be-recomputed", harm="crash", causes=("recompute-modules",), tools=("megatron-lm", "megatron-bridge"))
+@megatron_rule(
+    "MG072",
+    "modules-that-cannot-be-recomputed",
+    harm="crash",
+    causes=("recompute-modules",),
+    tools=("megatron-lm", "megatron-bridge"),
+)
 def modules_that_cannot_be_recomputed(unit: Unit, job: Job) -> Found:
     """Allow modules-that-cannot-be-recomputed.
 
@@ -110,12 +147,14 @@ def modules_that_cannot_be_recomputed(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity selective --recompute-modules attention
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity selective \\
+      --recompute-modules attention
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity selective --recompute-modules core_attn
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --recompute-granularity selective \\
+      --recompute-modules core_attn
     ```
 
     ## Versions
@@ -131,9 +170,15 @@ def modules_that_cannot_be_recomputed(unit: Unit, job: Job) -> Found:
     wrong = [name for name in names if name not in _MODULES | (_LATER if unit.since("0.15") else set())]
     full = text(unit, "recompute_granularity") == "full"
     if wrong:
-        yield Problem(here, f"{', '.join(wrong)} is no module that can be recomputed; there are {', '.join(sorted(_MODULES))}")
+        yield Problem(
+            here, f"{', '.join(wrong)} is no module that can be recomputed; there are {', '.join(sorted(_MODULES))}"
+        )
     elif "moe_act" in names and off(unit, "moe_grouped_gemm"):
-        yield Problem(here, "recomputing moe_act needs --moe-grouped-gemm", add(here, "moe_grouped_gemm") if unit.tool == "megatron-lm" else None)
+        yield Problem(
+            here,
+            "recomputing moe_act needs --moe-grouped-gemm",
+            add(here, "moe_grouped_gemm") if unit.tool == "megatron-lm" else None,
+        )
     elif "mla_up_proj" in names and off(unit, "multi_latent_attention"):
         yield Problem(here, "recomputing mla_up_proj needs multi-latent attention")
     elif "shared_experts" in names and (overlap := switch(unit, "moe_shared_expert_overlap")) is not None:
@@ -142,7 +187,13 @@ def modules_that_cannot_be_recomputed(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{here.written} is only used with selective recomputation", remove(here), severity="info")
 
 
-@megatron_rule("MG073", "saved-activations-that-cannot-be-spread", harm="crash", causes=("distribute-saved-activations",), tools=("megatron-lm",))
+@megatron_rule(
+    "MG073",
+    "saved-activations-that-cannot-be-spread",
+    harm="crash",
+    causes=("distribute-saved-activations",),
+    tools=("megatron-lm",),
+)
 def saved_activations_that_cannot_be_spread(unit: Unit, job: Job) -> Found:
     """Allow saved-activations-that-cannot-be-spread.
 
@@ -155,12 +206,15 @@ def saved_activations_that_cannot_be_spread(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 --sequence-parallel --recompute-granularity full --recompute-method uniform --recompute-num-layers 1 --distribute-saved-activations
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 \\
+      --sequence-parallel --recompute-granularity full --recompute-method uniform --recompute-num-layers 1 \\
+      --distribute-saved-activations
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 --sequence-parallel --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 \\
+      --sequence-parallel --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
     ```
 
     ## Versions
@@ -181,7 +235,13 @@ def saved_activations_that_cannot_be_spread(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{here.written} needs --recompute-granularity full", remove(here))
 
 
-@megatron_rule("MG074", "cuda-graph-conflict", harm="crash", causes=("cuda-graph-conflict",), tools=("megatron-lm", "megatron-bridge"))
+@megatron_rule(
+    "MG074",
+    "cuda-graph-conflict",
+    harm="crash",
+    causes=("cuda-graph-conflict",),
+    tools=("megatron-lm", "megatron-bridge"),
+)
 def cuda_graph_conflict(unit: Unit, job: Job) -> Found:
     """Allow cuda-graph-conflict.
 
@@ -194,7 +254,8 @@ def cuda_graph_conflict(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --cuda-graph-impl local --recompute-granularity full --recompute-method uniform --recompute-num-layers 1
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --cuda-graph-impl local --recompute-granularity full \\
+      --recompute-method uniform --recompute-num-layers 1
     ```
 
     ## Use instead
@@ -217,13 +278,28 @@ def cuda_graph_conflict(unit: Unit, job: Job) -> Found:
         return
     if here is named and old is not None:
         yield Problem(old, f"{old.written} cannot be used with {said(named)}", remove(old), (named,))
-    elif again is not None and (text(unit, "recompute_granularity") == "full" or (old is not None and unit.before("0.15"))) and kind != "full_iteration":
+    elif (
+        again is not None
+        and (text(unit, "recompute_granularity") == "full" or (old is not None and unit.before("0.15")))
+        and kind != "full_iteration"
+    ):
         yield Problem(here, f"{said(here)} cannot be used with {said(again)}", remove(here), (again,))
-    elif kind == "full_iteration" and off(unit, "no_check_for_nan_in_loss_and_grad") and unit.tool == "megatron-lm" and unit.since("0.18"):
-        yield Problem(here, f"{said(here)} needs --no-check-for-nan-in-loss-and-grad", add(here, "no_check_for_nan_in_loss_and_grad"))
+    elif (
+        kind == "full_iteration"
+        and off(unit, "no_check_for_nan_in_loss_and_grad")
+        and unit.tool == "megatron-lm"
+        and unit.since("0.18")
+    ):
+        yield Problem(
+            here,
+            f"{said(here)} needs --no-check-for-nan-in-loss-and-grad",
+            add(here, "no_check_for_nan_in_loss_and_grad"),
+        )
 
 
-@megatron_rule("MG075", "graphs-with-expandable-segments", harm="crash", causes=("alloc-conf-cuda-graph",), tools=("megatron-lm",))
+@megatron_rule(
+    "MG075", "graphs-with-expandable-segments", harm="crash", causes=("alloc-conf-cuda-graph",), tools=("megatron-lm",)
+)
 def graphs_with_expandable_segments(unit: Unit, job: Job) -> Found:
     """Allow graphs-with-expandable-segments.
 
@@ -260,13 +336,30 @@ def graphs_with_expandable_segments(unit: Unit, job: Job) -> Found:
         return
     register, torch = unit.env.get("NCCL_GRAPH_REGISTER"), unit.package("torch")
     graph, buffers = find(unit, "cuda_graph_impl"), switch(unit, "nccl_ub")
-    if graph is not None and graph.value == "transformer_engine" and unit.since("0.16") and (register is None or str(register.value) == "1"):
-        yield Problem(held, f"{said(graph)} with expandable segments needs NCCL_GRAPH_REGISTER=0", advise("export NCCL_GRAPH_REGISTER=0"), (graph,))
+    if (
+        graph is not None
+        and graph.value == "transformer_engine"
+        and unit.since("0.16")
+        and (register is None or str(register.value) == "1")
+    ):
+        yield Problem(
+            held,
+            f"{said(graph)} with expandable segments needs NCCL_GRAPH_REGISTER=0",
+            advise("export NCCL_GRAPH_REGISTER=0"),
+            (graph,),
+        )
     elif buffers is not None and torch is not None and torch < (2, 11):
-        yield Problem(held, f"{buffers.written} cannot be used with expandable segments before torch 2.11", remove(held), (buffers,))
+        yield Problem(
+            held,
+            f"{buffers.written} cannot be used with expandable segments before torch 2.11",
+            remove(held),
+            (buffers,),
+        )
 
 
-@megatron_rule("MG076", "more-recomputed-layers-than-a-stage-has", harm="unintended", severity="info", causes=("recompute-layers",))
+@megatron_rule(
+    "MG076", "more-recomputed-layers-than-a-stage-has", harm="unintended", severity="info", causes=("recompute-layers",)
+)
 def more_recomputed_layers_than_a_stage_has(unit: Unit, job: Job) -> Found:
     """Allow more-recomputed-layers-than-a-stage-has.
 
@@ -278,12 +371,14 @@ def more_recomputed_layers_than_a_stage_has(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 --recompute-granularity full --recompute-method block --recompute-num-layers 32
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 \\
+      --recompute-granularity full --recompute-method block --recompute-num-layers 32
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 --recompute-granularity full --recompute-method block --recompute-num-layers 4
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 \\
+      --recompute-granularity full --recompute-method block --recompute-num-layers 4
     ```
 
     ## Versions

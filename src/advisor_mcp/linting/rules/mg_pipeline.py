@@ -64,7 +64,9 @@ def layers_that_do_not_fill_the_pipeline(unit: Unit, job: Job) -> Found:
         return
     here, also = find(unit, "pipeline_model_parallel_size"), find(unit, "num_layers")
     if here is not None and also is not None:
-        fix = set_value(here, _smaller(pipeline, layers), why="or split unevenly with --decoder-first-pipeline-num-layers")
+        fix = set_value(
+            here, _smaller(pipeline, layers), why="or split unevenly with --decoder-first-pipeline-num-layers"
+        )
         yield Problem(here, f"{layers} layers cannot be spread evenly over {pipeline} pipeline stages", fix, (also,))
 
 
@@ -82,12 +84,14 @@ def layers_that_do_not_fill_virtual_stages(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 --nnodes 2 pretrain_gpt.py --num-layers 80 --pipeline-model-parallel-size 16 --num-layers-per-virtual-pipeline-stage 2
+    torchrun --nproc_per_node 8 --nnodes 2 pretrain_gpt.py --num-layers 80 --pipeline-model-parallel-size 16 \\
+      --num-layers-per-virtual-pipeline-stage 2
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 --nnodes 2 pretrain_gpt.py --num-layers 96 --pipeline-model-parallel-size 16 --num-layers-per-virtual-pipeline-stage 2
+    torchrun --nproc_per_node 8 --nnodes 2 pretrain_gpt.py --num-layers 96 --pipeline-model-parallel-size 16 \\
+      --num-layers-per-virtual-pipeline-stage 2
     ```
 
     ## Versions
@@ -105,8 +109,14 @@ def layers_that_do_not_fill_virtual_stages(unit: Unit, job: Job) -> Found:
     each = layers // pipeline
     if layers % pipeline or (each % virtual if by_layers else layers % (pipeline * virtual)):
         pieces = f"pieces of {virtual}" if by_layers else f"{virtual} virtual stages"
-        place = f"{layers} layers over {pipeline} stages are {each} each" + (f" and {layers % pipeline} over" if layers % pipeline else "")
-        fix = set_value(here, 1, why="one layer fits any number") if by_layers and layers % pipeline == 0 else advise("choose layers as a multiple of pipeline x virtual stages")
+        place = f"{layers} layers over {pipeline} stages are {each} each" + (
+            f" and {layers % pipeline} over" if layers % pipeline else ""
+        )
+        fix = (
+            set_value(here, 1, why="one layer fits any number")
+            if by_layers and layers % pipeline == 0
+            else advise("choose layers as a multiple of pipeline x virtual stages")
+        )
         yield Problem(here, f"{place}, which cannot be cut into {pieces}", fix)
 
 
@@ -123,7 +133,8 @@ def uneven_split_of_one_stage(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 20 --pipeline-model-parallel-size 1 --decoder-last-pipeline-num-layers 1
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 20 --pipeline-model-parallel-size 1 \\
+      --decoder-last-pipeline-num-layers 1
     ```
 
     ## Use instead
@@ -145,7 +156,11 @@ def uneven_split_of_one_stage(unit: Unit, job: Job) -> Found:
         here = find(unit, name)
         count = whole(unit, name)
         if here is not None and count is not None and count != layers:
-            yield Problem(here, f"{said(here)} with one pipeline stage leaves a model of {count} layers", remove(here, why="there is only one stage"))
+            yield Problem(
+                here,
+                f"{said(here)} with one pipeline stage leaves a model of {count} layers",
+                remove(here, why="there is only one stage"),
+            )
 
 
 @megatron_rule("MG004", "uneven-split-with-a-remainder", harm="crash", causes=("pp-uneven",))
@@ -162,12 +177,14 @@ def uneven_split_with_a_remainder(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 61 --pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers 12
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 61 --pipeline-model-parallel-size 4 \\
+      --decoder-last-pipeline-num-layers 12
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 61 --pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers 13
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 61 --pipeline-model-parallel-size 4 \\
+      --decoder-last-pipeline-num-layers 13
     ```
 
     ## Versions
@@ -188,7 +205,9 @@ def uneven_split_with_a_remainder(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{left} layers are left for {stages} stages between the first and the last")
     elif stages and left % stages:
         last = (whole(unit, here.name.rpartition(".")[2]) or 0) + left % stages
-        yield Problem(here, f"{left} layers are left for {stages} stages, which they cannot fill evenly", set_value(here, last))
+        yield Problem(
+            here, f"{left} layers are left for {stages} stages, which they cannot fill evenly", set_value(here, last)
+        )
     elif virtual > 1 and any((count or 0) % virtual for count in (*taken, left // stages if stages else 0)):
         yield Problem(here, f"the layers of each stage must be a multiple of the {virtual} virtual stages")
 
@@ -206,12 +225,14 @@ def conflicting_pipeline_splits(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 30 --pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers 6 --account-for-loss-in-pipeline-split
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 30 --pipeline-model-parallel-size 4 \\
+      --decoder-last-pipeline-num-layers 6 --account-for-loss-in-pipeline-split
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 30 --pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers 6
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 30 --pipeline-model-parallel-size 4 \\
+      --decoder-last-pipeline-num-layers 6
     ```
 
     ## Versions
@@ -223,7 +244,11 @@ def conflicting_pipeline_splits(unit: Unit, job: Job) -> Found:
     """
     uneven = find(unit, *_UNEVEN)
     account = next((find(unit, name) for name in _ACCOUNT if on(unit, name)), None)
-    layout, by_layers, by_stages = find(unit, "pipeline_model_parallel_layout"), find(unit, _VIRTUAL[0]), find(unit, _VIRTUAL[1])
+    layout, by_layers, by_stages = (
+        find(unit, "pipeline_model_parallel_layout"),
+        find(unit, _VIRTUAL[0]),
+        find(unit, _VIRTUAL[1]),
+    )
     pairs: list[tuple[Setting | None, Setting | None]] = [
         (uneven, account), (layout, uneven), (layout, account), (layout, by_layers), (uneven, by_layers), (by_layers, by_stages),
     ]  # fmt: skip
@@ -231,7 +256,9 @@ def conflicting_pipeline_splits(unit: Unit, job: Job) -> Found:
         pairs.append((layout, by_stages))
     for kept, dropped in pairs:
         if kept is not None and dropped is not None:
-            yield Problem(dropped, f"{said(dropped)} and {said(kept)} both say how to cut the pipeline", remove(dropped), (kept,))
+            yield Problem(
+                dropped, f"{said(dropped)} and {said(kept)} both say how to cut the pipeline", remove(dropped), (kept,)
+            )
             return
 
 
@@ -248,12 +275,14 @@ def interleaving_without_a_pipeline(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 1 --num-layers-per-virtual-pipeline-stage 4
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 1 \\
+      --num-layers-per-virtual-pipeline-stage 4
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 --num-layers-per-virtual-pipeline-stage 4
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 \\
+      --num-layers-per-virtual-pipeline-stage 4
     ```
 
     ## Versions
@@ -268,7 +297,9 @@ def interleaving_without_a_pipeline(unit: Unit, job: Job) -> Found:
         return
     least = 3 if on(unit, "no_overlap_p2p_communication") else 2
     if pipeline < least:
-        yield Problem(here, f"interleaving needs at least {least} pipeline stages, and there are {pipeline}", moved(here))
+        yield Problem(
+            here, f"interleaving needs at least {least} pipeline stages, and there are {pipeline}", moved(here)
+        )
 
 
 def _one_virtual_stage(unit: Unit, pipeline: int) -> bool:
@@ -291,12 +322,14 @@ def too_few_microbatches_to_interleave(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh world_size=8
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 --num-layers-per-virtual-pipeline-stage 2 --micro-batch-size 1 --global-batch-size 6
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 \\
+      --num-layers-per-virtual-pipeline-stage 2 --micro-batch-size 1 --global-batch-size 6
     ```
 
     ## Use instead
     ```bash launch.sh world_size=8
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 --num-layers-per-virtual-pipeline-stage 2 --micro-batch-size 1 --global-batch-size 8
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --pipeline-model-parallel-size 4 \\
+      --num-layers-per-virtual-pipeline-stage 2 --micro-batch-size 1 --global-batch-size 8
     ```
 
     ## Versions
@@ -305,21 +338,42 @@ def too_few_microbatches_to_interleave(unit: Unit, job: Job) -> Found:
     ## References
     - Megatron-LM main d98e8a64, megatron/core/pipeline_parallel/schedules.py, forward_backward_pipelining_with_interleaving
     """
-    pipeline, world, here = size(unit, "pipeline_model_parallel_size"), job.world_size(unit), find(unit, "global_batch_size")
+    pipeline, world, here = (
+        size(unit, "pipeline_model_parallel_size"),
+        job.world_size(unit),
+        find(unit, "global_batch_size"),
+    )
     micro, batch = whole(unit, "micro_batch_size"), whole(unit, "global_batch_size")
     tensor, context = size(unit, "tensor_model_parallel_size"), size(unit, "context_parallel_size")
-    if not pipeline or pipeline < 2 or find(unit, *_VIRTUAL) is None or _one_virtual_stage(unit, pipeline) or not micro or not batch or here is None:
+    if (
+        not pipeline
+        or pipeline < 2
+        or find(unit, *_VIRTUAL) is None
+        or _one_virtual_stage(unit, pipeline)
+        or not micro
+        or not batch
+        or here is None
+    ):
         return
     if world is None or tensor is None or context is None or world % (tensor * pipeline * context):
         return
     replicas = world // (tensor * pipeline * context)
     if batch % (micro * replicas):
         return
-    count, group = batch // (micro * replicas), whole(unit, "microbatch_group_size_per_virtual_pipeline_stage", pipeline) or pipeline
+    count, group = (
+        batch // (micro * replicas),
+        whole(unit, "microbatch_group_size_per_virtual_pipeline_stage", pipeline) or pipeline,
+    )
     rest = count % group
     if count < group or 0 < rest < pipeline:
-        what = f"{count} microbatches for groups of {group}" + (f" leave a last group of {rest}" if count >= group else "")
-        yield Problem(here, f"{what}; the interleaved schedule needs a multiple of {group}", set_value(here, group * micro * replicas * max(1, round(count / group))))
+        what = f"{count} microbatches for groups of {group}" + (
+            f" leave a last group of {rest}" if count >= group else ""
+        )
+        yield Problem(
+            here,
+            f"{what}; the interleaved schedule needs a multiple of {group}",
+            set_value(here, group * micro * replicas * max(1, round(count / group))),
+        )
 
 
 @megatron_rule("MG008", "pipeline-layout-that-does-not-fit", harm="crash", causes=("pp-layout",))
@@ -335,12 +389,14 @@ def pipeline_layout_that_does_not_fit(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 8 --pipeline-model-parallel-size 4 --pipeline-model-parallel-layout "Et*3|t*3|tL"
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 8 --pipeline-model-parallel-size 4 \\
+      --pipeline-model-parallel-layout "Et*3|t*3|tL"
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 8 --pipeline-model-parallel-size 4 --pipeline-model-parallel-layout "Et*2|t*2|t*2|t*2L"
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 8 --pipeline-model-parallel-size 4 \\
+      --pipeline-model-parallel-layout "Et*2|t*2|t*2|t*2L"
     ```
 
     ## Versions
@@ -368,7 +424,9 @@ def _unrolled(layout: str) -> str:
     return layout
 
 
-@megatron_rule("MG009", "batch-schedule-conflict", harm="crash", causes=("batch-schedule-conflict",), tools=("megatron-lm",))
+@megatron_rule(
+    "MG009", "batch-schedule-conflict", harm="crash", causes=("batch-schedule-conflict",), tools=("megatron-lm",)
+)
 def batch_schedule_conflict(unit: Unit, job: Job) -> Found:
     """Allow batch-schedule-conflict.
 
@@ -381,7 +439,8 @@ def batch_schedule_conflict(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --micro-batch-size 1 --global-batch-size 1536 --step-batch-size-schedule "0:16 2.4B:320 12B:1536"
+    torchrun --nproc_per_node 8 pretrain_gpt.py --micro-batch-size 1 --global-batch-size 1536 \\
+      --step-batch-size-schedule "0:16 2.4B:320 12B:1536"
     ```
 
     ## Use instead
@@ -399,6 +458,16 @@ def batch_schedule_conflict(unit: Unit, job: Job) -> Found:
     schedule, batch = find(unit, "step_batch_size_schedule"), find(unit, "global_batch_size")
     ramp, iters = find(unit, "rampup_batch_size"), find(unit, "train_iters")
     if schedule is not None and batch is not None and unit.since("0.18"):
-        yield Problem(batch, f"{said(batch)} and a batch size schedule are both set, and only one may be", remove(batch), (schedule,))
+        yield Problem(
+            batch,
+            f"{said(batch)} and a batch size schedule are both set, and only one may be",
+            remove(batch),
+            (schedule,),
+        )
     elif ramp is not None and iters is not None and unit.before("0.18"):
-        yield Problem(ramp, f"{ramp.written} needs a run that counts samples, and {said(iters)} counts iterations", remove(ramp), (iters,))
+        yield Problem(
+            ramp,
+            f"{ramp.written} needs a run that counts samples, and {said(iters)} counts iterations",
+            remove(ramp),
+            (iters,),
+        )

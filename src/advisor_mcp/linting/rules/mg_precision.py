@@ -39,7 +39,14 @@ def two_number_formats(unit: Unit, job: Job) -> Found:
     """
     yield from excludes(unit, "bf16", "fp16", "parameters have one format")
     eight, four = find(unit, "fp8_format"), find(unit, "fp4_format", "fp4")
-    if eight is not None and four is not None and eight.known and four.known and eight.value is not False and four.value is not False:
+    if (
+        eight is not None
+        and four is not None
+        and eight.known
+        and four.known
+        and eight.value is not False
+        and four.value is not False
+    ):
         yield Problem(four, f"{said(four)} cannot be used with {said(eight)}", remove(four), (eight,))
 
 
@@ -62,7 +69,8 @@ def fp8_weights_without_fp8(unit: Unit, job: Job) -> Found:
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer --fp8-param-gather --fp8-format hybrid
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer \\
+      --fp8-param-gather --fp8-format hybrid
     ```
 
     ## Versions
@@ -74,14 +82,22 @@ def fp8_weights_without_fp8(unit: Unit, job: Job) -> Found:
     """
     if unit.tool != "megatron-lm":
         return
-    for gather, kind, usual in (("fp8_param_gather", "fp8_format", "hybrid"), ("fp4_param_gather", "fp4_format", "e2m1")):
+    for gather, kind, usual in (
+        ("fp8_param_gather", "fp8_format", "hybrid"),
+        ("fp4_param_gather", "fp4_format", "e2m1"),
+    ):
         here = switch(unit, gather)
         if here is None:
             continue
         if off(unit, kind) and find(unit, kind) is None:
             yield Problem(here, f"{here.written} needs {flag(unit, kind)}", add(here, kind, usual))
-        elif gather.startswith("fp8") and all(off(unit, name) for name in ("use_distributed_optimizer", "use_torch_fsdp2", "use_megatron_fsdp", "use_custom_fsdp")):
-            yield Problem(here, f"{here.written} needs the distributed optimizer or FSDP", add(here, "use_distributed_optimizer"))
+        elif gather.startswith("fp8") and all(
+            off(unit, name)
+            for name in ("use_distributed_optimizer", "use_torch_fsdp2", "use_megatron_fsdp", "use_custom_fsdp")
+        ):
+            yield Problem(
+                here, f"{here.written} needs the distributed optimizer or FSDP", add(here, "use_distributed_optimizer")
+            )
 
 
 @megatron_rule("MG042", "fp8-recipe-conflict", harm="crash", causes=("fp8-recipe",))
@@ -98,12 +114,14 @@ def fp8_recipe_conflict(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --fp8-format hybrid --fp8-recipe delayed --first-last-layers-bf16
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --fp8-format hybrid --fp8-recipe delayed \\
+      --first-last-layers-bf16
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --fp8-format hybrid --fp8-recipe tensorwise --first-last-layers-bf16
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --fp8-format hybrid --fp8-recipe tensorwise \\
+      --first-last-layers-bf16
     ```
 
     ## Versions
@@ -115,22 +133,41 @@ def fp8_recipe_conflict(unit: Unit, job: Job) -> Found:
     """
     if find(unit, "fp8_format") is None:
         return
-    recipe, named = text(unit, "fp8_recipe", "delayed" if unit.tool == "megatron-lm" else None), find(unit, "fp8_recipe")
+    recipe, named = (
+        text(unit, "fp8_recipe", "delayed" if unit.tool == "megatron-lm" else None),
+        find(unit, "fp8_recipe"),
+    )
     outer = switch(unit, "first_last_layers_bf16")
     fix = set_value(named, "tensorwise") if named is not None else advise("set --fp8-recipe tensorwise")
     if outer is not None and recipe == "delayed":
         yield Problem(outer, f"{outer.written} cannot be used with delayed scaling", fix, (named,) if named else ())
     modules = find(unit, "recompute_modules")
-    if modules is not None and modules.known and recipe == "delayed" and text(unit, "recompute_granularity") == "selective":
+    if (
+        modules is not None
+        and modules.known
+        and recipe == "delayed"
+        and text(unit, "recompute_granularity") == "selective"
+    ):
         names = [name for name in ("moe_act", "layernorm") if name in str(modules.value)]
         if names:
-            yield Problem(modules, f"recomputing {' and '.join(names)} cannot be used with delayed scaling", fix, (named,) if named else ())
+            yield Problem(
+                modules,
+                f"recomputing {' and '.join(names)} cannot be used with delayed scaling",
+                fix,
+                (named,) if named else (),
+            )
     offload = switch(unit, "optimizer_cpu_offload")
     if offload is not None and on(unit, "fp8_param_gather") and recipe not in (None, "delayed"):
         yield Problem(offload, f"{offload.written} with fp8 weights needs the recipe delayed, not {recipe}")
 
 
-@megatron_rule("MG043", "low-precision-state-without-support", harm="crash", causes=("precision-aware-optimizer",), tools=("megatron-lm", "megatron-bridge"))
+@megatron_rule(
+    "MG043",
+    "low-precision-state-without-support",
+    harm="crash",
+    causes=("precision-aware-optimizer",),
+    tools=("megatron-lm", "megatron-bridge"),
+)
 def low_precision_state_without_support(unit: Unit, job: Job) -> Found:
     """Allow low-precision-state-without-support.
 
@@ -144,12 +181,14 @@ def low_precision_state_without_support(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer \\
+      --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer --use-precision-aware-optimizer --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --bf16 --use-distributed-optimizer \\
+      --use-precision-aware-optimizer --exp-avg-dtype bf16 --exp-avg-sq-dtype bf16
     ```
 
     ## Versions
@@ -165,13 +204,24 @@ def low_precision_state_without_support(unit: Unit, job: Job) -> Found:
         yield Problem(aware, f"{aware.written} works with Adam, not with {kind.value}", remove(aware), (kind,))
     if not off(unit, "use_precision_aware_optimizer"):
         return
-    low = [found for found in (find(unit, name) for name in _STATES) if found is not None and found.known and str(found.value) not in ("fp32", "float32", "torch.float32")]
+    low = [
+        found
+        for found in (find(unit, name) for name in _STATES)
+        if found is not None and found.known and str(found.value) not in ("fp32", "float32", "torch.float32")
+    ]
     here = low[0] if low else switch(unit, "optimizer_cpu_offload")
     if here is not None:
-        yield Problem(here, f"{said(here)} needs {flag(unit, 'use_precision_aware_optimizer')}", add(here, "use_precision_aware_optimizer"), tuple(low[1:]))
+        yield Problem(
+            here,
+            f"{said(here)} needs {flag(unit, 'use_precision_aware_optimizer')}",
+            add(here, "use_precision_aware_optimizer"),
+            tuple(low[1:]),
+        )
 
 
-@megatron_rule("MG044", "half-precision-options-in-fp32", harm="crash", causes=("half-precision-needed",), tools=("megatron-lm",))
+@megatron_rule(
+    "MG044", "half-precision-options-in-fp32", harm="crash", causes=("half-precision-needed",), tools=("megatron-lm",)
+)
 def half_precision_options_in_fp32(unit: Unit, job: Job) -> Found:
     """Allow half-precision-options-in-fp32.
 
@@ -207,7 +257,9 @@ def half_precision_options_in_fp32(unit: Unit, job: Job) -> Found:
             yield Problem(here, f"{here.written} needs --bf16 or --fp16", add(here, "bf16"))
 
 
-@megatron_rule("MG045", "full-precision-training", harm="slow", severity="info", causes=("fp32-training",), tools=("megatron-lm",))
+@megatron_rule(
+    "MG045", "full-precision-training", harm="slow", severity="info", causes=("fp32-training",), tools=("megatron-lm",)
+)
 def full_precision_training(unit: Unit, job: Job) -> Found:
     """Allow full-precision-training.
 
@@ -219,12 +271,14 @@ def full_precision_training(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 --micro-batch-size 1 --train-iters 1000 --lr 3e-4
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 \\
+      --micro-batch-size 1 --train-iters 1000 --lr 3e-4
     ```
 
     ## Use instead
     ```bash launch.sh
-    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 --micro-batch-size 1 --train-iters 1000 --lr 3e-4 --bf16
+    torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 32 --tensor-model-parallel-size 2 \\
+      --micro-batch-size 1 --train-iters 1000 --lr 3e-4 --bf16
     ```
 
     ## Versions
@@ -233,7 +287,10 @@ def full_precision_training(unit: Unit, job: Job) -> Found:
     ## References
     - Megatron-LM main d98e8a64, megatron/training/arguments.py, validate_args
     """
-    trains, model = find(unit, "train_iters", "train_samples"), find(unit, "tensor_model_parallel_size", "pipeline_model_parallel_size")
+    trains, model = (
+        find(unit, "train_iters", "train_samples"),
+        find(unit, "tensor_model_parallel_size", "pipeline_model_parallel_size"),
+    )
     quiet = find(unit, "bf16", "fp16", "fp8_format", "fp4_format", "use_checkpoint_args", "skip_train")
     if trains is not None and model is not None and quiet is None and off(unit, "bf16") and off(unit, "fp16"):
         yield Problem(trains, "neither --bf16 nor --fp16 is set, so that the run trains in fp32", add(trains, "bf16"))

@@ -7,7 +7,7 @@ from typing import Any
 from advisor_mcp.linting.edits import Fix, advise, quote, remove, rename, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.options import Option
-from advisor_mcp.linting.rule import Found, Problem, rule
+from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._options import CHECKED, named, scope_of, treatment, typo
 from advisor_mcp.linting.tree import Mapping, Scalar, Sequence
 from advisor_mcp.linting.unit import Setting, Unit, as_number
@@ -101,12 +101,12 @@ def out_of_bounds(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash serve.sh
-    vllm serve Qwen/Qwen3-8B --gpu-memory-utilization 90
+    vllm serve Qwen/Qwen3-8B --kv-cache-metrics-sample 20
     ```
 
     ## Use instead
     ```bash serve.sh
-    vllm serve Qwen/Qwen3-8B --gpu-memory-utilization 0.90
+    vllm serve Qwen/Qwen3-8B --kv-cache-metrics-sample 0.2
     ```
 
     ## Versions
@@ -389,4 +389,12 @@ def deprecated_option(unit: Unit, job: Job) -> Found:
             setting,
             f"{setting.written!r} is deprecated" + (f" in favour of {to!r}" if to else f": {option.deprecated[:160]}"),
             fix,
+            severity=_dead(option, assumed=found.assumed),
         )
+
+
+def _dead(option: Option, *, assumed: bool) -> Severity | None:
+    """How bad an option is that the tool still knows by name, only to stop with an error."""
+    if not option.deprecated or "stops with an error" not in option.deprecated:
+        return None
+    return "warning" if assumed else "error"

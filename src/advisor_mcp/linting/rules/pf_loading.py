@@ -7,6 +7,7 @@ from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.rules._hf import (
+    accelerated,
     adapter,
     deepspeed_of,
     flash_attention,
@@ -402,10 +403,7 @@ def flash_attention_in_full_precision(unit: Unit, job: Job) -> Found:
         return
     if deepspeed is not None and on(deepspeed, "bf16.enabled", "fp16.enabled"):
         return
-    if any(
-        lower(other, "mixed_precision", "no") not in ("no", "false")
-        for other in job.others("accelerate", "accelerate_launch")
-    ):
+    if any(lower(other, "mixed_precision", "no") not in ("no", "false") for other in accelerated(unit, job)):
         return
     bf16 = unit.setting("bf16")
     fix = set_value(bf16, True) if bf16 else advise("set bf16: true, or load the model in bfloat16")

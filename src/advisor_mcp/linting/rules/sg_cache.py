@@ -121,7 +121,7 @@ def chunk_not_of_whole_pages(unit: Unit, job: Job) -> Found:
     if chunk // groups % page:
         setting = unit["chunked_prefill_size"]
         share = f" for each of {groups} groups" if groups > 1 else ""
-        message = f"a chunk of {chunk:g} tokens{share} is no whole number of pages of {page:g}"
+        message = f"a chunk of {chunk:.12g} tokens{share} is no whole number of pages of {page:.12g}"
         yield Problem(setting, message, set_value(setting, int(-(-chunk // whole) * whole)), (unit["page_size"],))
 
 
@@ -160,11 +160,11 @@ def memory_share_impossible(unit: Unit, job: Job) -> Found:
     better = share / 100 if 1 < share <= 95 else 0.9
     severity: Severity | None = "warning" if 0 < share < 1 else None
     message = (
-        f"{share:g} of the memory for weights and cache leaves next to nothing for activations and CUDA graphs"
+        f"{share:.12g} of the memory for weights and cache leaves next to nothing for activations and CUDA graphs"
         if severity
-        else f"{setting.written} is {share:g}, and it is a fraction between 0 and 1"
+        else f"{setting.written} is {share:.12g}, and it is a fraction between 0 and 1"
     )
-    yield Problem(setting, message, set_value(setting, f"{better:g}"), (), severity)
+    yield Problem(setting, message, set_value(setting, f"{better:.12g}"), (), severity)
 
 
 @rule("SG024", "host-cache-too-small", tools=SGLANG, harm="crash", causes=("hicache-ratio",))
@@ -206,7 +206,7 @@ def host_cache_too_small(unit: Unit, job: Job) -> Found:
     if unit.version is not None and unit.before("0.5.15"):
         yield Problem(
             setting,
-            f"the cache in host memory is {ratio:g} times the GPU's, and it has to be larger",
+            f"the cache in host memory is {ratio:.12g} times the GPU's, and it has to be larger",
             set_value(setting, 2),
         )
 

@@ -88,7 +88,7 @@ def adapter_counts(unit: Unit, job: Job) -> Found:
         setting = unit["max_loaded_loras"]
         of = "lora-paths" if paths and len(paths) > batch else "max-loras-per-batch"
         yield Problem(
-            setting, f"{loaded:g} adapters may be loaded, fewer than {least} of {of}", set_value(setting, least)
+            setting, f"{loaded:.12g} adapters may be loaded, fewer than {least} of {of}", set_value(setting, least)
         )
 
 
@@ -123,7 +123,7 @@ def adapter_chunk(unit: Unit, job: Job) -> Found:
         setting = unit["max_lora_chunk_size"]
         better = 128 if chunk > 128 else max(n for n in (16, 32, 64) if n <= max(chunk, 16))
         yield Problem(
-            setting, f"max-lora-chunk-size is {chunk:g}, and it is 16, 32, 64 or 128", set_value(setting, better)
+            setting, f"max-lora-chunk-size is {chunk:.12g}, and it is 16, 32, 64 or 128", set_value(setting, better)
         )
     if modules and "all" in modules and len(modules) > 1:
         yield Problem(unit["lora_target_modules"], "'all' stands beside other modules", advise("give 'all' alone"))

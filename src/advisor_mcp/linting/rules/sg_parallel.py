@@ -38,7 +38,7 @@ def ranks_not_divisible_by_nodes(unit: Unit, job: Job) -> Found:
     """
     nodes, tensor, pipeline = unit.number("nnodes", 1), size(unit, TENSOR), size(unit, PIPELINE)
     if nodes and tensor and pipeline and tensor * pipeline % nodes:
-        message = f"{tensor * pipeline} ranks (tp-size x pp-size) cannot be spread evenly over {nodes:g} nodes"
+        message = f"{tensor * pipeline} ranks (tp-size x pp-size) cannot be spread evenly over {nodes:.12g} nodes"
         yield Problem(unit["nnodes"], message, None, _given(unit, TENSOR, PIPELINE))
 
 
@@ -74,7 +74,7 @@ def replicas_over_several_nodes(unit: Unit, job: Job) -> Found:
     if replicas and nodes and replicas > 1 and nodes > 1 and unit.absent("enable_dp_attention"):
         setting = unit.setting(*DATA)
         if setting is not None:
-            message = f"{replicas} replicas over {nodes:g} nodes need data-parallel attention, or a router and separate servers"
+            message = f"{replicas} replicas over {nodes:.12g} nodes need data-parallel attention, or a router and separate servers"
             fix = (
                 add_after(setting, "--enable-dp-attention")
                 if setting.syntax == "shell"
@@ -229,10 +229,10 @@ def address_of_first_node_missing(unit: Unit, job: Job) -> Found:
     if nodes is None or nodes < 2:
         return
     address = unit.setting("dist_init_addr", "nccl_init_addr")
-    if address is None and not unit.open:
+    if address is None and not unit.open and "use_ray" not in unit:
         yield Problem(
             unit["nnodes"],
-            f"{nodes:g} nodes need the address of the first one",
+            f"{nodes:.12g} nodes need the address of the first one",
             advise("add --dist-init-addr HOST:PORT"),
         )
     elif address is not None and isinstance(address.value, str):
@@ -246,7 +246,8 @@ def address_of_first_node_missing(unit: Unit, job: Job) -> Found:
             yield Problem(address, message, advise("use the first node's own address"), (unit["nnodes"],))
     if rank is not None and rank >= nodes:
         yield Problem(
-            unit["node_rank"], f"node-rank is {rank:g}, and the ranks of {nodes:g} nodes are 0 to {nodes - 1:g}"
+            unit["node_rank"],
+            f"node-rank is {rank:.12g}, and the ranks of {nodes:.12g} nodes are 0 to {nodes - 1:.12g}",
         )
 
 
@@ -281,12 +282,12 @@ def dense_layers_size(unit: Unit, job: Job) -> Found:
     if dense is None or tensor is None or dense == 1 or (dense == tensor and unit.since("0.5.10")):
         return
     setting = unit["moe_dense_tp_size"]
-    yield Problem(setting, f"dense layers are split over {dense:g} ranks, and 1 is possible", set_value(setting, 1))
+    yield Problem(setting, f"dense layers are split over {dense:.12g} ranks, and 1 is possible", set_value(setting, 1))
 
 
-@rule("SG008", "balancing-without-expert-parallelism", tools=SGLANG, harm="crash", causes=("eplb",))
+@rule("SG008", "balancing-experts-of-one-rank", tools=SGLANG, harm="crash", causes=("eplb",))
 def balancing_without_expert_parallelism(unit: Unit, job: Job) -> Found:
-    """Allow balancing-without-expert-parallelism.
+    """Allow balancing-experts-of-one-rank.
 
     ## What it does
     Finds `--enable-eplb` where experts are not spread: `--ep-size` is 1 or not set, and no all-to-all backend sets it.

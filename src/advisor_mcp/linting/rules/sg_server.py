@@ -306,7 +306,7 @@ def native_grpc_conflicts(unit: Unit, job: Job) -> Found:
     if setting is None or "smg_grpc_mode" in unit or "grpc_mode" in unit:
         return
     if grpc is not None and grpc == http:
-        yield Problem(setting, f"{grpc:g} is the port of HTTP too", set_value(setting, int(grpc) + 1))
+        yield Problem(setting, f"{grpc:.12g} is the port of HTTP too", set_value(setting, int(grpc) + 1))
     elif key is not None:
         yield Problem(setting, f"gRPC would not ask for the key of {key.written}", remove(setting), (key,))
 

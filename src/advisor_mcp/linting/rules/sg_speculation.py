@@ -51,7 +51,7 @@ def draft_sizes_incomplete(unit: Unit, job: Job) -> Found:
     width, tokens = unit.number(WIDTH, 1), unit.number(TOKENS)
     steps = unit.number(STEPS, (tokens - 1) if tokens and width == 1 else 3)
     values = {STEPS: steps, WIDTH: 1, TOKENS: (steps or 3) + 1}
-    fixes = [add_after(given[-1], "--" + name.replace("_", "-"), f"{values[name]:g}") for name in missing]
+    fixes = [add_after(given[-1], "--" + name.replace("_", "-"), f"{values[name]:.12g}") for name in missing]
     known = given[-1].syntax == "shell" and width == 1
     names = " and ".join(name.replace("_", "-") for name in missing)
     yield Problem(
@@ -94,8 +94,8 @@ def draft_tokens_adjusted(unit: Unit, job: Job) -> Found:
     steps, width, tokens = unit.number(STEPS), unit.number(WIDTH), unit.number(TOKENS)
     if algorithm(unit)[1] in EAGLES and width == 1 and steps is not None and tokens is not None and tokens != steps + 1:
         setting = unit[TOKENS]
-        message = f"a chain of {steps:g} steps is checked as {steps + 1:g} tokens, not {tokens:g}"
-        yield Problem(setting, message, set_value(setting, f"{steps + 1:g}"), (unit[STEPS],))
+        message = f"a chain of {steps:.12g} steps is checked as {steps + 1:.12g} tokens, not {tokens:.12g}"
+        yield Problem(setting, message, set_value(setting, f"{steps + 1:.12g}"), (unit[STEPS],))
 
 
 @rule("SG032", "draft-tree-with-pages", tools=SGLANG, harm="crash", causes=("spec-tree-pages",))
@@ -139,7 +139,7 @@ def draft_tree_with_pages(unit: Unit, job: Job) -> Found:
     known = ("flashinfer", "fa3") if unit.before("0.5.15") else ("flashinfer", "fa3", "triton")
     given = unit.setting("attention_backend")
     if page is not None and page > 1 and given is not None and given.value not in known and given.known:
-        message = f"a draft that branches over pages of {page:g} tokens needs the backend {' or '.join(known)}"
+        message = f"a draft that branches over pages of {page:.12g} tokens needs the backend {' or '.join(known)}"
         yield Problem(given, message, set_value(given, known[0]), (setting, unit["page_size"]))
 
 

@@ -13,7 +13,14 @@ _TIMES = ("-1", "infinite", "unlimited")
 _TIME = re.compile(r"\d+|\d+:\d+|\d+:\d+:\d+|\d+-\d+|\d+-\d+:\d+|\d+-\d+:\d+:\d+")
 
 
-@rule("SL020", "options-slurm-does-not-read", tools=("slurm",), harm="ignored", severity="warning", causes=("slurm-directive-ignored",))
+@rule(
+    "SL020",
+    "options-slurm-does-not-read",
+    tools=("slurm",),
+    harm="ignored",
+    severity="warning",
+    causes=("slurm-directive-ignored",),
+)
 def options_slurm_does_not_read(unit: Unit, job: Job) -> Found:
     """Allow options-slurm-does-not-read.
 
@@ -45,14 +52,16 @@ def options_slurm_does_not_read(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1)
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1
     """
     text, offset, begun = unit.source.text, 0, False
     for line in text.splitlines(keepends=True):
         plain = line.strip()
         if plain.startswith("#SBATCH") and begun:
             span = Span(unit.source, offset + line.index("#"), offset + len(line.rstrip()))
-            yield Problem(span, f"{plain.split('#')[1].split()[-1] if len(plain.split()) > 1 else plain} stands behind the first command, where sbatch does not read it", advise("move it above"))
+            option = plain.split("#")[1].split()[-1] if len(plain.split()) > 1 else plain
+            message = f"{option} stands behind the first command, where sbatch does not read it"
+            yield Problem(span, message, advise("move it above"))
         elif plain and not plain.startswith("#"):
             begun = True
         offset += len(line)
@@ -91,7 +100,7 @@ def options_that_exclude_each_other(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1)
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1
     """
     pairs = (
         ("mem", "mem_per_cpu"), ("mem", "mem_per_gpu"), ("mem_per_cpu", "mem_per_gpu"), ("ntasks_per_node", "ntasks_per_gpu"),
@@ -103,7 +112,13 @@ def options_that_exclude_each_other(unit: Unit, job: Job) -> Found:
             continue
         same = dropped == "gres" and str(second.value).rpartition(":")[2] == str(first.value).rpartition(":")[2]
         fix = remove(second) if unit.tool == "srun" else _without_line(second)
-        yield Problem(second, f"{second.shown} and {first.shown} exclude each other", fix, (first,), severity="info" if same else None)
+        yield Problem(
+            second,
+            f"{second.shown} and {first.shown} exclude each other",
+            fix,
+            (first,),
+            severity="info" if same else None,
+        )
 
 
 def _without_line(setting: Setting) -> Fix:
@@ -143,7 +158,7 @@ def time_slurm_cannot_read(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1), --time
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --time
     - SchedMD/slurm 284c3b95, src/common/parse_time.c
     """
     here = unit.setting("time", "time_min")
@@ -153,10 +168,21 @@ def time_slurm_cannot_read(unit: Unit, job: Job) -> Found:
     if not _TIME.fullmatch(value) and value.lower() not in _TIMES:
         hours = re.fullmatch(r"(\d+)\s*(h|hr|hrs|hours?)", value, re.IGNORECASE)
         days = re.fullmatch(r"(\d+)\s*(d|days?)", value, re.IGNORECASE)
-        fix = set_value(here, f"{hours[1]}:00:00") if hours else set_value(here, f"{days[1]}-00") if days else advise("write D-HH:MM:SS")
+        fix = (
+            set_value(here, f"{hours[1]}:00:00")
+            if hours
+            else set_value(here, f"{days[1]}-00")
+            if days
+            else advise("write D-HH:MM:SS")
+        )
         yield Problem(here, f"{here.shown} is no time that Slurm reads", fix)
     elif re.fullmatch(r"(0?[1-9]|1\d|24|36|48|72|96):00", value):
-        yield Problem(here, f"{here.shown} is {value.split(':')[0]} minutes, not hours", set_value(here, value + ":00"), severity="info")
+        yield Problem(
+            here,
+            f"{here.shown} is {value.split(':')[0]} minutes, not hours",
+            set_value(here, value + ":00"),
+            severity="info",
+        )
 
 
 @rule("SL023", "warning-nobody-hears", tools=("slurm",), harm="lost_work", severity="warning", causes=("slurm-signal",))
@@ -194,17 +220,28 @@ def warning_nobody_hears(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1), --signal
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --signal
     """
     here = unit.setting("signal")
-    if here is None or not isinstance(here.value, str) or "B" in here.value.partition(":")[0] and ":" in here.value:
+    if here is None or not isinstance(here.value, str) or ("B" in here.value.partition(":")[0] and ":" in here.value):
         return
     name = here.value.rpartition(":")[2].partition("@")[0].removeprefix("SIG")
     if re.search(rf"^\s*trap\s.*\b(SIG)?{re.escape(name)}\b", unit.source.text, re.MULTILINE):
-        yield Problem(here, f"{here.shown} is not sent to the batch script, which waits for it", set_value(here, f"B:{here.value}"))
+        yield Problem(
+            here,
+            f"{here.shown} is not sent to the batch script, which waits for it",
+            set_value(here, f"B:{here.value}"),
+        )
 
 
-@rule("SL024", "environment-left-behind", tools=("slurm", "srun"), harm="crash", severity="warning", causes=("slurm-export",))
+@rule(
+    "SL024",
+    "environment-left-behind",
+    tools=("slurm", "srun"),
+    harm="crash",
+    severity="warning",
+    causes=("slurm-export",),
+)
 def environment_left_behind(unit: Unit, job: Job) -> Found:
     """Allow environment-left-behind.
 
@@ -234,14 +271,18 @@ def environment_left_behind(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, srun(1), --export
+    - SchedMD/slurm 284c3b95, doc/man/man1/srun.1, --export
     """
     here = unit.setting("export")
     if here is None or not isinstance(here.value, str):
         return
     names = here.value.split(",")
     if "ALL" not in names and (unit.tool == "srun" or "=" in here.value) and here.value not in ("NIL",):
-        yield Problem(here, f"{here.shown} passes nothing else of the environment on", set_value(here, "ALL," + here.value) if here.value != "NONE" else set_value(here, "ALL"))
+        yield Problem(
+            here,
+            f"{here.shown} passes nothing else of the environment on",
+            set_value(here, "ALL," + here.value) if here.value != "NONE" else set_value(here, "ALL"),
+        )
 
 
 @rule("SL025", "no-gpus-taken", tools=("slurm",), harm="crash", severity="warning", causes=("slurm-gpus-missing",))
@@ -277,16 +318,40 @@ def no_gpus_taken(unit: Unit, job: Job) -> Found:
     All. Not where whole nodes are given out (`--exclusive`, or a partition that does so).
 
     ## References
-    - Slurm 26.05, sbatch(1), --gpus-per-node
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --gpus-per-node
     """
-    asks = [name for one in (unit, *job.others("srun")) for name in one.settings if name.startswith(("gpus", "gres", "tres", "exclusive")) or name == "ntasks_per_gpu"]
-    started = [other for other in job.others(*LAUNCHERS) if other.source.root is unit.source and (workers(other) or 0) > 1]
+    asks = [
+        name
+        for one in (unit, *job.others("srun"))
+        for name in one.settings
+        if name.startswith(("gpus", "gres", "tres", "exclusive")) or name == "ntasks_per_gpu"
+    ]
+    started = [
+        other for other in job.others(*LAUNCHERS) if other.source.root is unit.source and (workers(other) or 0) > 1
+    ]
     opened = any(one.open for one in job.others("srun"))
-    if not asks and started and not opened and unit.setting("cpus_per_task", "ntasks_per_node") is not None and unit.setting("array") is None:
-        yield Problem(unit, f"{workers(started[0])} processes are started, and no GPUs asked for", advise("add #SBATCH --gpus-per-node"))
+    if (
+        not asks
+        and started
+        and not opened
+        and unit.setting("cpus_per_task", "ntasks_per_node") is not None
+        and unit.setting("array") is None
+    ):
+        yield Problem(
+            unit,
+            f"{workers(started[0])} processes are started, and no GPUs asked for",
+            advise("add #SBATCH --gpus-per-node"),
+        )
 
 
-@rule("SL026", "memory-of-an-exclusive-node", tools=("slurm",), harm="oom", severity="info", causes=("slurm-exclusive-mem",))
+@rule(
+    "SL026",
+    "memory-of-an-exclusive-node",
+    tools=("slurm",),
+    harm="oom",
+    severity="info",
+    causes=("slurm-exclusive-mem",),
+)
 def memory_of_an_exclusive_node(unit: Unit, job: Job) -> Found:
     """Allow memory-of-an-exclusive-node.
 
@@ -318,7 +383,7 @@ def memory_of_an_exclusive_node(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1), --exclusive
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --exclusive
     """
     here = unit.setting("exclusive")
     if here is not None and unit.setting("mem", "mem_per_cpu", "mem_per_gpu") is None:
@@ -364,13 +429,30 @@ def one_port_for_every_job(unit: Unit, job: Job) -> Found:
     if unit.setting("exclusive") is not None:
         return
     for other in job.units:
-        here = other.setting("MASTER_PORT") if other.tool == "env" else other.setting("master_port", "main_process_port") if other.tool in LAUNCHERS else None
+        here = (
+            other.setting("MASTER_PORT")
+            if other.tool == "env"
+            else other.setting("master_port", "main_process_port")
+            if other.tool in LAUNCHERS
+            else None
+        )
         if here is not None and other.source.root is unit.source and str(here.value).isdigit():
-            yield Problem(here, f"{here.shown} is the same for every job that shares the node", advise("derive it from $SLURM_JOB_ID"))
+            yield Problem(
+                here,
+                f"{here.shown} is the same for every job that shares the node",
+                advise("derive it from $SLURM_JOB_ID"),
+            )
             return
 
 
-@rule("SL028", "cpus-srun-does-not-inherit", tools=("slurm",), harm="slow", severity="warning", causes=("slurm-srun-cpus",))
+@rule(
+    "SL028",
+    "cpus-srun-does-not-inherit",
+    tools=("slurm",),
+    harm="slow",
+    severity="warning",
+    causes=("slurm-srun-cpus",),
+)
 def cpus_srun_does_not_inherit(unit: Unit, job: Job) -> Found:
     """Allow cpus-srun-does-not-inherit.
 
@@ -409,7 +491,18 @@ def cpus_srun_does_not_inherit(unit: Unit, job: Job) -> Found:
     if here is None or (unit.version is not None and not (22, 5) <= unit.version < (23, 11)):
         return
     for step in job.others("srun"):
-        told = "cpus_per_task" in step or "SRUN_CPUS_PER_TASK" in step.env or step.open or "SRUN_CPUS_PER_TASK" in unit.source.text
+        told = (
+            "cpus_per_task" in step
+            or "SRUN_CPUS_PER_TASK" in step.env
+            or step.open
+            or "SRUN_CPUS_PER_TASK" in unit.source.text
+        )
         if not told and step.launcher is unit and (batch_nodes(unit) or tasks_per_node(unit) or 1) and step.arguments:
-            yield Problem(here, f"{here.shown} is not passed on to srun by Slurm 22.05 to 23.02", advise("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"), (step.span,), severity=None if unit.version else "info")
+            yield Problem(
+                here,
+                f"{here.shown} is not passed on to srun by Slurm 22.05 to 23.02",
+                advise("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"),
+                (step.span,),
+                severity=None if unit.version else "info",
+            )
             return

@@ -2,10 +2,22 @@
 
 import re
 
-from advisor_mcp.linting.edits import advise, remove, set_value
+from advisor_mcp.linting.edits import advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._tc import LAUNCHERS, above, batch_nodes, gpus_per_node, node_count, raw, tasks_per_node, tasks_setting, whole, workers, workers_setting
+from advisor_mcp.linting.rules._tc import (
+    LAUNCHERS,
+    above,
+    batch_nodes,
+    gpus_per_node,
+    node_count,
+    raw,
+    tasks_per_node,
+    tasks_setting,
+    whole,
+    workers,
+    workers_setting,
+)
 from advisor_mcp.linting.unit import Setting, Unit
 
 _EARLY = re.compile(r"\$\{?SLURM_(PROCID|NODEID|LOCALID)\b")
@@ -46,7 +58,7 @@ def launcher_for_every_task(unit: Unit, job: Job) -> Found:
     ## References
     - NVIDIA/Megatron-LM#1371
     - pytorch/pytorch#73656
-    - Slurm 26.05, srun(1), --ntasks-per-node
+    - SchedMD/slurm 284c3b95, doc/man/man1/srun.1, --ntasks-per-node
     """
     step, batch = above(unit, "srun"), above(unit, "slurm")
     if step is None or step.open:
@@ -60,7 +72,12 @@ def launcher_for_every_task(unit: Unit, job: Job) -> Found:
         return
     said = f"{tasks} tasks on every node each start " + (f"{count} processes" if count else "a launcher")
     value = 1 if here.name != "ntasks" else nodes
-    yield Problem(here, said, set_value(here, value) if value else advise("start one launcher a node"), severity=None if count else "warning")
+    yield Problem(
+        here,
+        said,
+        set_value(here, value) if value else advise("start one launcher a node"),
+        severity=None if count else "warning",
+    )
 
 
 def _multiplies(unit: Unit) -> bool:
@@ -100,7 +117,7 @@ def processes_unlike_the_gpus_taken(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1), --gpus-per-node
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --gpus-per-node
     - k2-fsa/icefall#2067
     """
     step, batch = above(unit, "srun"), above(unit, "slurm") or _batch(unit, job)
@@ -110,7 +127,9 @@ def processes_unlike_the_gpus_taken(unit: Unit, job: Job) -> Found:
         return
     number, place = taken
     if count > number:
-        yield Problem(here, f"{count} processes on nodes of which the job takes {number} GPUs", set_value(here, number), (place,))
+        yield Problem(
+            here, f"{count} processes on nodes of which the job takes {number} GPUs", set_value(here, number), (place,)
+        )
     elif 1 < count < number and not unit.env.get("CUDA_VISIBLE_DEVICES"):
         said = f"{count} processes on nodes of which the job takes {number} GPUs, so that {number - count} stay idle"
         yield Problem(here, said, set_value(here, number), (place,), severity="warning")
@@ -151,17 +170,22 @@ def nodes_that_start_nothing(unit: Unit, job: Job) -> Found:
     All.
 
     ## References
-    - Slurm 26.05, sbatch(1)
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1
     """
     batch = _batch(unit, job)
     nodes = batch_nodes(batch) if batch is not None else None
     if batch is None or not nodes or nodes < 2 or unit.launcher is not None or unit.source is not unit.source.root:
         return
     said = node_count(unit)
-    several = said is not None and said > 1 or (said is None and "nnodes" in unit)
+    several = (said is not None and said > 1) or (said is None and "nnodes" in unit)
     without_comments = re.sub(r"^\s*#.*$", "", unit.source.text, flags=re.MULTILINE)
     if several and not _REMOTE.search(without_comments):
-        yield Problem(unit, f"the job has {nodes} nodes, and without srun only the first one starts torchrun", advise("write srun --ntasks-per-node=1 before it"), (batch["nodes"],))
+        yield Problem(
+            unit,
+            f"the job has {nodes} nodes, and without srun only the first one starts torchrun",
+            advise("write srun --ntasks-per-node=1 before it"),
+            (batch["nodes"],),
+        )
 
 
 @rule("SL004", "other-number-of-nodes", tools=("torchrun",), harm="hang", causes=("slurm-nodes-nnodes-mismatch",))
@@ -197,7 +221,7 @@ def other_number_of_nodes(unit: Unit, job: Job) -> Found:
 
     ## References
     - torch 2.13.0, torch/distributed/elastic/rendezvous/dynamic_rendezvous.py
-    - Slurm 26.05, sbatch(1), --nodes
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --nodes
     """
     here, step, batch = unit.setting("nnodes"), above(unit, "srun"), above(unit, "slurm") or _batch(unit, job)
     nodes = (batch_nodes(step) if step is not None else None) or (batch_nodes(batch) if batch is not None else None)
@@ -235,7 +259,8 @@ def rank_of_the_first_node_everywhere(unit: Unit, job: Job) -> Found:
     #!/bin/bash
     #SBATCH --nodes=2
     #SBATCH --ntasks-per-node=1
-    srun bash -c 'torchrun --nnodes 2 --node_rank $SLURM_PROCID --nproc_per_node 8 --master_addr $HEAD --master_port 29500 train.py'
+    srun bash -c 'torchrun --nnodes 2 --node_rank $SLURM_PROCID --nproc_per_node 8 --master_addr $HEAD \\
+      --master_port 29500 train.py'
     ```
 
     ## Versions
@@ -247,10 +272,19 @@ def rank_of_the_first_node_everywhere(unit: Unit, job: Job) -> Found:
     - stas00/ml-engineering, orchestration/slurm/launchers/torchrun-launcher.slurm
     """
     here = unit.setting("node_rank", "machine_rank")
-    if here is None or here.known or above(unit, "srun") is None or unit.text("rdzv_backend", "static") not in (None, "static"):
+    if (
+        here is None
+        or here.known
+        or above(unit, "srun") is None
+        or unit.text("rdzv_backend", "static") not in (None, "static")
+    ):
         return
     if _expanded_early(unit, here):
-        yield Problem(here, "the node's rank is taken in the batch script, where it is that of the first node", advise("put the command into bash -c '...', so that each task expands it"))
+        yield Problem(
+            here,
+            "the node's rank is taken in the batch script, where it is that of the first node",
+            advise("put the command into bash -c '...', so that each task expands it"),
+        )
 
 
 def _expanded_early(unit: Unit, setting: Setting) -> bool:
@@ -296,13 +330,17 @@ def one_cpu_for_a_gpu(unit: Unit, job: Job) -> Found:
     All. A partition can set a number of CPUs for each GPU (DefCpuPerGPU), which a script does not show.
 
     ## References
-    - Slurm 26.05, sbatch(1), --cpus-per-task
+    - SchedMD/slurm 284c3b95, doc/man/man1/sbatch.1, --cpus-per-task
     - Lightning-AI/pytorch-lightning#18650
     - niznik-dev/cruijff_kit#449
     """
     named = unit.setting("cpus_per_task")
     each = whole(unit, "cpus_per_task")
-    started = [other for other in job.others(*LAUNCHERS) if other.source.root is unit.source and above(other, "srun") is not None]
+    started = [
+        other
+        for other in job.others(*LAUNCHERS)
+        if other.source.root is unit.source and above(other, "srun") is not None
+    ]
     count = max((workers(other) or 0 for other in started), default=0)
     if named is not None and each is not None and 1 <= each < count:
         yield Problem(named, f"{named.shown} for {count} processes on {count} GPUs", set_value(named, 8 * count))
@@ -312,7 +350,12 @@ def one_cpu_for_a_gpu(unit: Unit, job: Job) -> Found:
     in_steps = any("cpus_per_task" in step or step.open for step in job.others("srun"))
     if gpus is not None and quiet is None and not in_steps and count > 1 and tasks_per_node(unit) == 1:
         at = tasks_setting(unit) or gpus
-        yield Problem(at, f"no CPUs are asked for, so that one CPU may serve {count} GPUs", advise("add #SBATCH --cpus-per-task"), (gpus,))
+        yield Problem(
+            at,
+            f"no CPUs are asked for, so that one CPU may serve {count} GPUs",
+            advise("add #SBATCH --cpus-per-task"),
+            (gpus,),
+        )
 
 
 @rule("SL007", "fewer-tasks-than-nodes", tools=("slurm",), harm="hang", causes=("slurm-ntasks-lt-nodes",))
@@ -350,10 +393,19 @@ def fewer_tasks_than_nodes(unit: Unit, job: Job) -> Found:
     """
     here, tasks, nodes = unit.setting("ntasks"), whole(unit, "ntasks"), batch_nodes(unit)
     if here is not None and tasks and nodes and tasks < nodes:
-        yield Problem(here, f"{here.shown} on {nodes} nodes gives the job {tasks}", set_value(here, nodes), (unit["nodes"],))
+        yield Problem(
+            here, f"{here.shown} on {nodes} nodes gives the job {tasks}", set_value(here, nodes), (unit["nodes"],)
+        )
 
 
-@rule("SL008", "one-gpu-in-sight-of-each-task", tools=("slurm", "srun"), harm="slow", severity="warning", causes=("slurm-gpu-isolation",))
+@rule(
+    "SL008",
+    "one-gpu-in-sight-of-each-task",
+    tools=("slurm", "srun"),
+    harm="slow",
+    severity="warning",
+    causes=("slurm-gpu-isolation",),
+)
 def one_gpu_in_sight_of_each_task(unit: Unit, job: Job) -> Found:
     """Allow one-gpu-in-sight-of-each-task.
 
@@ -393,10 +445,19 @@ def one_gpu_in_sight_of_each_task(unit: Unit, job: Job) -> Found:
     """
     here, tasks = unit.setting("gpus_per_task"), tasks_per_node(unit)
     unbound = any(other.setting("gpu_bind", "tres_bind") is not None for other in (unit, *job.others("srun", "slurm")))
-    if here is None or unbound or str(here.value).rpartition(":")[2] != "1" or (tasks or whole(unit, "ntasks") or 1) < 2:
+    if (
+        here is None
+        or unbound
+        or str(here.value).rpartition(":")[2] != "1"
+        or (tasks or whole(unit, "ntasks") or 1) < 2
+    ):
         return
     count = tasks or 0
     nodes = batch_nodes(unit)
     if count < 2 and not (nodes is None or (whole(unit, "ntasks") or 0) > nodes):
         return
-    yield Problem(here, f"{here.shown} hides the GPUs of the other tasks of the node", advise("ask for --gpus-per-node, or add --gpu-bind=none"))
+    yield Problem(
+        here,
+        f"{here.shown} hides the GPUs of the other tasks of the node",
+        advise("ask for --gpus-per-node, or add --gpu-bind=none"),
+    )

@@ -6,7 +6,16 @@ from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._tc import LAUNCHERS, raw, visible_devices, workers, workers_setting
 from advisor_mcp.linting.unit import Unit
 
-_TORCHRUN = {"nproc_per_node", "nnodes", "node_rank", "rdzv_backend", "rdzv_endpoint", "rdzv_id", "standalone", "max_restarts"}
+_TORCHRUN = {
+    "nproc_per_node",
+    "nnodes",
+    "node_rank",
+    "rdzv_backend",
+    "rdzv_endpoint",
+    "rdzv_id",
+    "standalone",
+    "max_restarts",
+}
 
 
 @rule("TC001", "more-processes-than-gpus", tools=LAUNCHERS, harm="crash", causes=("ranks-gt-gpus",))
@@ -47,7 +56,9 @@ def more_processes_than_gpus(unit: Unit, job: Job) -> Found:
         said = f"{count} processes for the {len(devices[0])} GPUs of {devices[1].name}"
         yield Problem(here, said, set_value(here, len(devices[0])), (devices[1],))
     elif devices is None and job.gpus_per_node and count > job.gpus_per_node:
-        yield Problem(here, f"{count} processes for the {job.gpus_per_node} GPUs of a node", set_value(here, job.gpus_per_node))
+        yield Problem(
+            here, f"{count} processes for the {job.gpus_per_node} GPUs of a node", set_value(here, job.gpus_per_node)
+        )
 
 
 @rule("TC002", "idle-gpus", tools=LAUNCHERS, harm="unintended", severity="info", causes=("gpus-idle",))
@@ -78,10 +89,18 @@ def idle_gpus(unit: Unit, job: Job) -> Found:
     """
     here, count, devices = workers_setting(unit), workers(unit), visible_devices(unit)
     if here is not None and count and devices is not None and count < len(devices[0]):
-        yield Problem(here, f"{count} processes for {len(devices[0])} GPUs", set_value(here, len(devices[0])), (devices[1],))
+        yield Problem(
+            here, f"{count} processes for {len(devices[0])} GPUs", set_value(here, len(devices[0])), (devices[1],)
+        )
 
 
-@rule("TC003", "launcher-options-after-the-script", tools=("script", "megatron-lm", "hf_trainer", "trl", "torchtitan_cli"), harm="wrong_result", causes=("torchrun-flags-after-script",))
+@rule(
+    "TC003",
+    "launcher-options-after-the-script",
+    tools=("script", "megatron-lm", "hf_trainer", "trl", "torchtitan_cli"),
+    harm="wrong_result",
+    causes=("torchrun-flags-after-script",),
+)
 def launcher_options_after_the_script(unit: Unit, job: Job) -> Found:
     """Allow launcher-options-after-the-script.
 
@@ -114,10 +133,21 @@ def launcher_options_after_the_script(unit: Unit, job: Job) -> Found:
     for name in _TORCHRUN:
         here = unit.setting(name)
         if here is not None and name not in launcher and here.syntax == "shell":
-            yield Problem(here, f"{here.written} stands behind the script, so that torchrun does not see it", advise("write it before the script"))
+            yield Problem(
+                here,
+                f"{here.written} stands behind the script, so that torchrun does not see it",
+                advise("write it before the script"),
+            )
 
 
-@rule("TC004", "deprecated-launcher", tools=("torchrun",), harm="deprecated", severity="info", causes=("launch-deprecated",))
+@rule(
+    "TC004",
+    "deprecated-launcher",
+    tools=("torchrun",),
+    harm="deprecated",
+    severity="info",
+    causes=("launch-deprecated",),
+)
 def deprecated_launcher(unit: Unit, job: Job) -> Found:
     """Allow deprecated-launcher.
 
@@ -176,7 +206,7 @@ def shared_rendezvous_port(unit: Unit, job: Job) -> Found:
 
     ## References
     - torch 2.13.0, torch/distributed/run.py
-    - pytorch/pytorch#73320
+    - huggingface/accelerate#3175
     """
     port = _port(unit)
     if port is None or not _in_background(unit):
@@ -185,7 +215,11 @@ def shared_rendezvous_port(unit: Unit, job: Job) -> Found:
         same = other.source is unit.source and other.span.start < unit.span.start and not other.conditional
         if same and _in_background(other) and _port(other) == port and not unit.conditional:
             here = unit.setting("master_port", "main_process_port", "rdzv_endpoint") or unit
-            fix = set_value(here, int(port) + 1) if not isinstance(here, Unit) and here.value == port else advise("give each its own port")
+            fix = (
+                set_value(here, int(port) + 1)
+                if not isinstance(here, Unit) and here.value == port
+                else advise("give each its own port")
+            )
             yield Problem(here, f"port {port} is taken by the launcher that runs beside it", fix, (other.span,))
             return
 
@@ -250,7 +284,9 @@ def port_out_of_range(unit: Unit, job: Job) -> Found:
         if not 0 <= port <= 65535:
             yield Problem(here, f"{here.shown} is no port: they end at 65535", set_value(here, 29500))
         elif 0 < port < 1024:
-            yield Problem(here, f"{here.shown} is below 1024, which only root may use", set_value(here, 29500), severity="warning")
+            yield Problem(
+                here, f"{here.shown} is below 1024, which only root may use", set_value(here, 29500), severity="warning"
+            )
 
 
 @rule("TC007", "rank-beyond-the-nodes", tools=("torchrun",), harm="crash", causes=("node-rank-range",))
@@ -280,11 +316,23 @@ def rank_beyond_the_nodes(unit: Unit, job: Job) -> Found:
     - torch 2.13.0, torch/distributed/elastic/rendezvous/static_tcp_rendezvous.py
     """
     here, rank, nodes = unit.setting("node_rank"), unit.number("node_rank"), unit.number("nnodes")
-    if here is not None and rank is not None and nodes and rank >= nodes and unit.text("rdzv_backend", "static") == "static":
+    if (
+        here is not None
+        and rank is not None
+        and nodes
+        and rank >= nodes
+        and unit.text("rdzv_backend", "static") == "static"
+    ):
         yield Problem(here, f"{here.shown} of {int(nodes)} nodes: ranks count from 0", set_value(here, int(nodes) - 1))
 
 
-@rule("TC008", "placeholder-left-in", tools=("torchrun", "accelerate_launch", "deepspeed_launcher"), harm="crash", causes=("placeholder",))
+@rule(
+    "TC008",
+    "placeholder-left-in",
+    tools=("torchrun", "accelerate_launch", "deepspeed_launcher"),
+    harm="crash",
+    causes=("placeholder",),
+)
 def placeholder_left_in(unit: Unit, job: Job) -> Found:
     """Allow placeholder-left-in.
 
@@ -312,8 +360,12 @@ def placeholder_left_in(unit: Unit, job: Job) -> Found:
     """
     for name in ("master_addr", "rdzv_endpoint", "main_process_ip"):
         here, value = unit.setting(name), (unit.text(name) or "").lower()
-        if here is not None and (value.startswith(("<", "xxx", "x.x.x", "your")) or "your_" in value or "your-" in value):
-            yield Problem(here, f"{here.shown} is a placeholder", advise("write the address of node 0"), severity="warning")
+        if here is not None and (
+            value.startswith(("<", "xxx", "x.x.x", "your")) or "your_" in value or "your-" in value
+        ):
+            yield Problem(
+                here, f"{here.shown} is a placeholder", advise("write the address of node 0"), severity="warning"
+            )
 
 
 @rule("TC009", "untyped-worker-count", tools=("torchrun",), harm="crash", causes=("nproc-value",))
@@ -343,11 +395,23 @@ def untyped_worker_count(unit: Unit, job: Job) -> Found:
     - torch 2.13.0, torch/distributed/run.py, determine_local_world_size
     """
     here, count = unit.setting("nproc_per_node"), unit.text("nproc_per_node")
-    if here is not None and count and not count.isdigit() and count not in ("gpu", "auto", "cpu", "xpu", "hpu", "npu", "mlu", "musa", "true"):
+    if (
+        here is not None
+        and count
+        and not count.isdigit()
+        and count not in ("gpu", "auto", "cpu", "xpu", "hpu", "npu", "mlu", "musa", "true")
+    ):
         yield Problem(here, f"{here.shown} is no number, gpu, auto, cpu or xpu", set_value(here, "gpu"))
     nodes, said = unit.setting("nnodes"), unit.text("nnodes")
     parts = (said or "1").split(":")
-    if nodes is not None and said and "$" not in raw(nodes)[:1] and (len(parts) > 2 or not all(part.isdigit() for part in parts)):
+    if (
+        nodes is not None
+        and said
+        and "$" not in raw(nodes)[:1]
+        and (len(parts) > 2 or not all(part.isdigit() for part in parts))
+    ):
         yield Problem(nodes, f"{nodes.shown} is no number or MIN:MAX", remove(nodes))
     elif nodes is not None and len(parts) == 2 and not 0 < int(parts[0]) <= int(parts[1]):
-        yield Problem(nodes, f"{nodes.shown} has a minimum above its maximum", set_value(nodes, f"{parts[1]}:{parts[0]}"))
+        yield Problem(
+            nodes, f"{nodes.shown} has a minimum above its maximum", set_value(nodes, f"{parts[1]}:{parts[0]}")
+        )

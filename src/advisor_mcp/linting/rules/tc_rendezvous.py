@@ -17,7 +17,9 @@ def _from_environment(unit: Unit, name: str) -> bool:
     return f"PET_{name.upper()}" in unit.env or (unit.container is not None)
 
 
-@rule("TC020", "standalone-of-several-nodes", tools=("torchrun",), harm="hang", causes=("torchrun-standalone-multinode",))
+@rule(
+    "TC020", "standalone-of-several-nodes", tools=("torchrun",), harm="hang", causes=("torchrun-standalone-multinode",)
+)
 def standalone_of_several_nodes(unit: Unit, job: Job) -> Found:
     """Allow standalone-of-several-nodes.
 
@@ -51,7 +53,9 @@ def standalone_of_several_nodes(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{here.written} is for one node, and {count.shown}", fix, (count,))
 
 
-@rule("TC021", "nodes-without-a-meeting-place", tools=("torchrun",), harm="hang", causes=("torchrun-multinode-no-rdzv",))
+@rule(
+    "TC021", "nodes-without-a-meeting-place", tools=("torchrun",), harm="hang", causes=("torchrun-multinode-no-rdzv",)
+)
 def nodes_without_a_meeting_place(unit: Unit, job: Job) -> Found:
     """Allow nodes-without-a-meeting-place.
 
@@ -86,12 +90,25 @@ def nodes_without_a_meeting_place(unit: Unit, job: Job) -> Found:
     if "rdzv_endpoint" in unit or _from_environment(unit, "rdzv_endpoint") or _from_environment(unit, "master_addr"):
         return
     if backend == "static" and "master_addr" not in unit:
-        yield Problem(here, f"{here.shown}, but no --master_addr says where they meet", advise("give --master_addr, or --rdzv_backend c10d --rdzv_endpoint"))
+        yield Problem(
+            here,
+            f"{here.shown}, but no --master_addr says where they meet",
+            advise("give --master_addr, or --rdzv_backend c10d --rdzv_endpoint"),
+        )
     elif backend in ("c10d", "etcd", "etcd-v2"):
         given = unit.setting("master_addr")
         known = isinstance(given.value, str) if given is not None else False
-        fix = add_after(unit["rdzv_backend"], "--rdzv_endpoint", f"{given.value}:29500") if given is not None and known else advise("give --rdzv_endpoint HOST:PORT")
-        yield Problem(given or here, f"the backend {backend} needs --rdzv_endpoint" + (" and does not read --master_addr" if given else ""), fix, (here,))
+        fix = (
+            add_after(unit["rdzv_backend"], "--rdzv_endpoint", f"{given.value}:29500")
+            if given is not None and known
+            else advise("give --rdzv_endpoint HOST:PORT")
+        )
+        yield Problem(
+            given or here,
+            f"the backend {backend} needs --rdzv_endpoint" + (" and does not read --master_addr" if given else ""),
+            fix,
+            (here,),
+        )
 
 
 @rule("TC022", "nodes-of-one-rank", tools=("torchrun",), harm="hang", causes=("node-rank-missing",))
@@ -123,17 +140,36 @@ def nodes_of_one_rank(unit: Unit, job: Job) -> Found:
     - pytorch/pytorch#73656
     """
     nodes = node_count(unit)
-    if nodes is None or nodes < 2 or not _static(unit) or "node_rank" in unit or _from_environment(unit, "node_rank") or _from_environment(unit, "rdzv_backend"):
+    if (
+        nodes is None
+        or nodes < 2
+        or not _static(unit)
+        or "node_rank" in unit
+        or _from_environment(unit, "node_rank")
+        or _from_environment(unit, "rdzv_backend")
+    ):
         return
     endpoint, address = unit.setting("rdzv_endpoint"), unit.setting("master_addr")
     if endpoint is not None:
-        yield Problem(endpoint, f"{endpoint.written} without --rdzv_backend makes every node rank 0", add_after(endpoint, "--rdzv_backend", "c10d"))
+        yield Problem(
+            endpoint,
+            f"{endpoint.written} without --rdzv_backend makes every node rank 0",
+            add_after(endpoint, "--rdzv_backend", "c10d"),
+        )
     elif address is not None:
         fix = advise("give each node its --node_rank, or use --rdzv_backend c10d --rdzv_endpoint")
-        yield Problem(unit["nnodes"], f"{unit['nnodes'].shown} without --node_rank makes every node rank 0", fix, (address,))
+        yield Problem(
+            unit["nnodes"], f"{unit['nnodes'].shown} without --node_rank makes every node rank 0", fix, (address,)
+        )
 
 
-@rule("TC023", "meeting-at-home", tools=("torchrun", "env"), harm="hang", causes=("rdzv-localhost-multinode", "master-addr-localhost"))
+@rule(
+    "TC023",
+    "meeting-at-home",
+    tools=("torchrun", "env"),
+    harm="hang",
+    causes=("rdzv-localhost-multinode", "master-addr-localhost"),
+)
 def meeting_at_home(unit: Unit, job: Job) -> Found:
     """Allow meeting-at-home.
 
@@ -165,12 +201,18 @@ def meeting_at_home(unit: Unit, job: Job) -> Found:
         several = here is not None and spans_nodes(unit, job)
     else:
         here = unit.setting("rdzv_endpoint") or unit.setting("master_addr")
-        several = (node_count(unit) or 1) > 1 or _nodes_of_batch(unit) > 1 and "nnodes" in unit and node_count(unit) is None
+        several = (node_count(unit) or 1) > 1 or (
+            _nodes_of_batch(unit) > 1 and "nnodes" in unit and node_count(unit) is None
+        )
     if here is None or not several or not isinstance(here.value, str) or not LOOPBACK.match(here.value):
         return
     if unit.tool == "torchrun" and _is_of(here, "MASTER_ADDR", unit):
         return
-    yield Problem(here, f"{here.shown} is each node itself, and the job has several", advise("name node 0: $(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)"))
+    yield Problem(
+        here,
+        f"{here.shown} is each node itself, and the job has several",
+        advise("name node 0: $(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)"),
+    )
 
 
 def _is_of(setting: Setting, name: str, unit: Unit) -> bool:
@@ -183,7 +225,14 @@ def _nodes_of_batch(unit: Unit) -> int:
     return (batch_nodes(batch) or 1) if batch is not None else 1
 
 
-@rule("TC024", "rendezvous-without-id", tools=("torchrun",), harm="unintended", severity="info", causes=("rdzv-id-missing",))
+@rule(
+    "TC024",
+    "rendezvous-without-id",
+    tools=("torchrun",),
+    harm="unintended",
+    severity="info",
+    causes=("rdzv-id-missing",),
+)
 def rendezvous_without_id(unit: Unit, job: Job) -> Found:
     """Allow rendezvous-without-id.
 
@@ -211,7 +260,9 @@ def rendezvous_without_id(unit: Unit, job: Job) -> Found:
     """
     backend, nodes = unit.setting("rdzv_backend"), node_count(unit)
     if backend is not None and backend.value == "c10d" and nodes is not None and nodes > 1 and unit.absent("rdzv_id"):
-        yield Problem(backend, "a rendezvous of several nodes has no --rdzv_id", add_after(backend, "--rdzv_id", "job1"))
+        yield Problem(
+            backend, "a rendezvous of several nodes has no --rdzv_id", add_after(backend, "--rdzv_id", "job1")
+        )
 
 
 @rule("TC025", "ignored-node-rank", tools=("torchrun",), harm="ignored", severity="info", causes=("node-rank-ignored",))
@@ -226,7 +277,8 @@ def ignored_node_rank(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    torchrun --nnodes=2 --nproc_per_node=8 --node_rank=1 --rdzv_backend=c10d --rdzv_endpoint=node0:29500 --rdzv_id=a train.py
+    torchrun --nnodes=2 --nproc_per_node=8 --node_rank=1 --rdzv_backend=c10d --rdzv_endpoint=node0:29500 \\
+      --rdzv_id=a train.py
     ```
 
     ## Use instead
@@ -246,7 +298,14 @@ def ignored_node_rank(unit: Unit, job: Job) -> Found:
         yield Problem(here, f"{here.shown} is not used by the backend {unit.text('rdzv_backend')}", remove(here))
 
 
-@rule("TC026", "restarts-that-lose-the-address", tools=("torchrun",), harm="ignored", severity="info", causes=("rdzv-override",))
+@rule(
+    "TC026",
+    "restarts-that-lose-the-address",
+    tools=("torchrun",),
+    harm="ignored",
+    severity="info",
+    causes=("rdzv-override",),
+)
 def restarts_that_lose_the_address(unit: Unit, job: Job) -> Found:
     """Allow restarts-that-lose-the-address.
 

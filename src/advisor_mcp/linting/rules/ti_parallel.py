@@ -7,7 +7,13 @@ from advisor_mcp.linting.rules._ti import DEGREES, TITAN, compiled, degree, degr
 from advisor_mcp.linting.unit import Setting, Unit
 
 
-@rule("TI001", "degrees-that-do-not-make-the-world", tools=TITAN, harm="crash", causes=("world-size-product", "degree-below-one"))
+@rule(
+    "TI001",
+    "degrees-that-do-not-make-the-world",
+    tools=TITAN,
+    harm="crash",
+    causes=("world-size-product", "degree-below-one"),
+)
 def degrees_that_do_not_make_the_world(unit: Unit, job: Job) -> Found:
     """Allow degrees-that-do-not-make-the-world.
 
@@ -56,14 +62,27 @@ def degrees_that_do_not_make_the_world(unit: Unit, job: Job) -> Found:
         return
     if shard > 0 and rest * shard != world:
         here = degree_setting(unit, "data_parallel_shard") or given[-1]
-        left = set_value(here, -1, why="whatever is left") if world % rest == 0 and here.name == key("data_parallel_shard") else advise("make the product of the degrees the world size")
+        left = (
+            set_value(here, -1, why="whatever is left")
+            if world % rest == 0 and here.name == key("data_parallel_shard")
+            else advise("make the product of the degrees the world size")
+        )
         yield Problem(here, f"the product of the degrees is {rest * shard}, and there are {world} processes", left)
     elif shard < 0 and (world % rest or world < rest):
         here = max(given, key=lambda found: unit.number(found.name) or 0)
-        yield Problem(here, f"replicate x context x tensor x pipeline degree is {rest}, which {world} processes are no multiple of")
+        yield Problem(
+            here,
+            f"replicate x context x tensor x pipeline degree is {rest}, which {world} processes are no multiple of",
+        )
 
 
-@rule("TI002", "sequence-that-cannot-be-cut", tools=TITAN, harm="crash", causes=("seq-len-divisibility", "ctx-div-parallel"))
+@rule(
+    "TI002",
+    "sequence-that-cannot-be-cut",
+    tools=TITAN,
+    harm="crash",
+    causes=("seq-len-divisibility", "ctx-div-parallel"),
+)
 def sequence_that_cannot_be_cut(unit: Unit, job: Job) -> Found:
     """Allow sequence-that-cannot-be-cut.
 
@@ -106,7 +125,9 @@ def sequence_that_cannot_be_cut(unit: Unit, job: Job) -> Found:
     step = tensor * (2 * context if context > 1 or unit.before("0.3") else 1)
     if tensor * context > 1 and length % step:
         fix = set_value(here, max(1, round(length / step)) * step)
-        yield Problem(here, f"{here.shown} is no multiple of tensor degree {tensor} and context degree {context} ({step})", fix)
+        yield Problem(
+            here, f"{here.shown} is no multiple of tensor degree {tensor} and context degree {context} ({step})", fix
+        )
 
 
 @rule("TI003", "global-batch-of-no-whole-steps", tools=TITAN, harm="crash", causes=("batch-arithmetic",))
@@ -144,7 +165,11 @@ def global_batch_of_no_whole_steps(unit: Unit, job: Job) -> Found:
     - torchtitan 0.2.2, torchtitan/train.py
     - torchtitan 0.3.0, torchtitan/trainer.py
     """
-    here, total, local = unit.setting("training.global_batch_size"), whole(unit, "training.global_batch_size"), whole(unit, "training.local_batch_size", 8)
+    here, total, local = (
+        unit.setting("training.global_batch_size"),
+        whole(unit, "training.global_batch_size"),
+        whole(unit, "training.local_batch_size", 8),
+    )
     replicas = degree(unit, "data_parallel_replicate")
     if here is None or not total or total < 0 or not local or not replicas:
         return
@@ -156,7 +181,11 @@ def global_batch_of_no_whole_steps(unit: Unit, job: Job) -> Found:
             yield Skipped("the world size")
     elif total % (local * replicas * shard):
         step = local * replicas * shard
-        yield Problem(here, f"{here.shown} is no multiple of local batch {local} x {replicas * shard} data-parallel ranks = {step}", _multiple(here, total, step))
+        yield Problem(
+            here,
+            f"{here.shown} is no multiple of local batch {local} x {replicas * shard} data-parallel ranks = {step}",
+            _multiple(here, total, step),
+        )
 
 
 def _multiple(setting: Setting, total: int, step: int) -> Fix:
@@ -209,10 +238,16 @@ def experts_on_odd_ranks(unit: Unit, job: Job) -> Found:
     if named is not None and inner not in (1, tensor) and unit.before("0.3"):
         yield Problem(named, f"{named.shown} must be 1 or the tensor degree {tensor}", set_value(named, 1))
     elif named is not None and inner not in (1, tensor):
-        yield Problem(named, f"{named.shown} must be 1 or the tensor degree {tensor}, and torchtitan 0.3 has no such option", set_value(named, 1))
+        yield Problem(
+            named,
+            f"{named.shown} must be 1 or the tensor degree {tensor}, and torchtitan 0.3 has no such option",
+            set_value(named, 1),
+        )
     shard = sharding(unit, job)
     if shard is not None and shard > 0 and shard * context * tensor % (experts * inner):
-        yield Problem(here, f"expert degree {experts} does not divide shard x context x tensor degree {shard * context * tensor}")
+        yield Problem(
+            here, f"expert degree {experts} does not divide shard x context x tensor degree {shard * context * tensor}"
+        )
 
 
 @rule("TI005", "replication-with-model-parallelism", tools=TITAN, harm="crash", causes=("ddp-nd",))
@@ -251,11 +286,26 @@ def replication_with_model_parallelism(unit: Unit, job: Job) -> Found:
     ## References
     - torchtitan 0.2.2, torchtitan/models/llama3/infra/parallelize.py
     """
-    here, replicas, shard = degree_setting(unit, "data_parallel_replicate"), degree(unit, "data_parallel_replicate"), degree_setting(unit, "data_parallel_shard")
-    if here is None or shard is None or not replicas or replicas < 2 or degree(unit, "data_parallel_shard") != 1 or degree(unit, "context_parallel") != 1:
+    here, replicas, shard = (
+        degree_setting(unit, "data_parallel_replicate"),
+        degree(unit, "data_parallel_replicate"),
+        degree_setting(unit, "data_parallel_shard"),
+    )
+    if (
+        here is None
+        or shard is None
+        or not replicas
+        or replicas < 2
+        or degree(unit, "data_parallel_shard") != 1
+        or degree(unit, "context_parallel") != 1
+    ):
         return
     if (degree(unit, "tensor_parallel") or 1) > 1 or (degree(unit, "pipeline_parallel") or 1) > 1:
-        yield Problem(here, f"{here.shown} without sharding is DDP, which cannot be combined with tensor or pipeline parallelism", _swap(here, shard, replicas))
+        yield Problem(
+            here,
+            f"{here.shown} without sharding is DDP, which cannot be combined with tensor or pipeline parallelism",
+            _swap(here, shard, replicas),
+        )
 
 
 def _swap(replicate: Setting, shard: Setting, count: int) -> Fix:
@@ -263,7 +313,14 @@ def _swap(replicate: Setting, shard: Setting, count: int) -> Fix:
     return Fix(f"{one.description}; {two.description}", (*one.edits, *two.edits))
 
 
-@rule("TI006", "mixed-precision-without-sharding", tools=TITAN, harm="slow", severity="warning", causes=("mixed-precision-ignored",))
+@rule(
+    "TI006",
+    "mixed-precision-without-sharding",
+    tools=TITAN,
+    harm="slow",
+    severity="warning",
+    causes=("mixed-precision-ignored",),
+)
 def mixed_precision_without_sharding(unit: Unit, job: Job) -> Found:
     """Allow mixed-precision-without-sharding.
 
@@ -298,14 +355,25 @@ def mixed_precision_without_sharding(unit: Unit, job: Job) -> Found:
     ## References
     - torchtitan 0.2.2, torchtitan/distributed/utils.py, maybe_enable_amp
     """
-    here, shard, context = degree_setting(unit, "data_parallel_shard"), sharding(unit, job), degree(unit, "context_parallel")
+    here, shard, context = (
+        degree_setting(unit, "data_parallel_shard"),
+        sharding(unit, job),
+        degree(unit, "context_parallel"),
+    )
     tensor, pipeline = degree(unit, "tensor_parallel"), degree(unit, "pipeline_parallel")
     at = here or degree_setting(unit, "tensor_parallel") or degree_setting(unit, "pipeline_parallel")
-    plain = unit.text("training.dtype", "float32") == "float32" and unit.text("training.mixed_precision_param", "bfloat16") == "bfloat16"
+    plain = (
+        unit.text("training.dtype", "float32") == "float32"
+        and unit.text("training.mixed_precision_param", "bfloat16") == "bfloat16"
+    )
     if at is None or shard != 1 or context != 1 or not plain or degree(unit, "data_parallel_replicate") != 1:
         return
     if max(tensor or 1, pipeline or 1) > 1:
-        yield Problem(at, "nothing is sharded, so that tensor or pipeline parallelism trains in float32, not in bfloat16", advise("shard over 2 ranks or more, or set training.dtype to bfloat16"))
+        yield Problem(
+            at,
+            "nothing is sharded, so that tensor or pipeline parallelism trains in float32, not in bfloat16",
+            advise("shard over 2 ranks or more, or set training.dtype to bfloat16"),
+        )
 
 
 @rule("TI007", "asynchronous-tp-without-compile", tools=TITAN, harm="crash", causes=("async-tp-compile",))
@@ -349,10 +417,19 @@ def asynchronous_tp_without_compile(unit: Unit, job: Job) -> Found:
     - pytorch/torchtitan#1608
     """
     here = unit.setting("parallelism.enable_async_tensor_parallel", "compile.enable_async_tensor_parallel")
-    if here is None or unit.truth(here.name) is not True or (degree(unit, "tensor_parallel") or 1) < 2 or compiled(unit) is not False:
+    if (
+        here is None
+        or unit.truth(here.name) is not True
+        or (degree(unit, "tensor_parallel") or 1) < 2
+        or compiled(unit) is not False
+    ):
         return
     enable = unit.setting("compile.enable")
-    fix = set_value(enable, True) if enable is not None and unit.truth("compile.enable") is False else advise("compile the model")
+    fix = (
+        set_value(enable, True)
+        if enable is not None and unit.truth("compile.enable") is False
+        else advise("compile the model")
+    )
     yield Problem(here, f"{here.shown} needs a compiled model", fix)
 
 
@@ -400,7 +477,10 @@ def context_parallel_attention(unit: Unit, job: Job) -> Found:
     if here is not None and ("varlen" in flavor or deepseek):
         plain = flavor.replace("_varlen_attn", "").replace("_varlen", "").replace("_flex_attn", "").replace("_flex", "")
         yield Problem(here, f"the attention of {flavor} cannot be cut by context parallelism", set_value(here, plain))
-    balancer, kind = unit.setting("parallelism.context_parallel_load_balancer"), unit.text("parallelism.context_parallel_load_balancer")
+    balancer, kind = (
+        unit.setting("parallelism.context_parallel_load_balancer"),
+        unit.text("parallelism.context_parallel_load_balancer"),
+    )
     if balancer is not None and kind is not None and kind not in ("headtail", "ptrr"):
         yield Problem(balancer, f"{balancer.shown} is not headtail or ptrr", set_value(balancer, "headtail"))
 

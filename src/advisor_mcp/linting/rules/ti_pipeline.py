@@ -60,7 +60,11 @@ def too_few_microbatches(unit: Unit, job: Job) -> Found:
     - pytorch/torchtitan#775
     - pytorch/pytorch#144702
     """
-    stages, local, micro = degree(unit, "pipeline_parallel"), whole(unit, "training.local_batch_size", 8), whole(unit, _MICRO, 1)
+    stages, local, micro = (
+        degree(unit, "pipeline_parallel"),
+        whole(unit, "training.local_batch_size", 8),
+        whole(unit, _MICRO, 1),
+    )
     here = unit.setting("training.local_batch_size", _MICRO) or degree_setting(unit, "pipeline_parallel")
     if here is None or not stages or stages < 2 or not local or not micro:
         return
@@ -72,9 +76,16 @@ def too_few_microbatches(unit: Unit, job: Job) -> Found:
     elif schedule in ("1f1b", "dualpipev") and count < stages:
         yield Problem(here, f"{count} microbatches are fewer than the {stages} pipeline stages", fix)
     elif schedule in ("interleaved1f1b", "interleavedzerobubble") and count % max(1, count // stages):
-        yield Problem(here, f"{count} microbatches are no multiple of their {count // stages} rounds over {stages} ranks", fix)
+        yield Problem(
+            here, f"{count} microbatches are no multiple of their {count // stages} rounds over {stages} ranks", fix
+        )
     elif schedule is not None and count < stages:
-        yield Problem(here, f"{count} microbatches are fewer than the {stages} pipeline stages, which idle", fix, severity="warning")
+        yield Problem(
+            here,
+            f"{count} microbatches are fewer than the {stages} pipeline stages, which idle",
+            fix,
+            severity="warning",
+        )
 
 
 @rule("TI021", "layers-that-do-not-fill-the-stages", tools=TITAN, harm="crash", causes=("pp-stages",))
@@ -122,16 +133,30 @@ def layers_that_do_not_fill_the_stages(unit: Unit, job: Job) -> Found:
         return
     if count is None:
         if schedule in _SINGLE:
-            yield Problem(here, f"{here.shown} is refused unless it makes exactly {ranks} stages", remove(here), severity="info")
+            yield Problem(
+                here, f"{here.shown} is refused unless it makes exactly {ranks} stages", remove(here), severity="info"
+            )
         return
-    ends = (whole(unit, "parallelism.pipeline_parallel_first_stage_less_layers", 1) or 0) + (whole(unit, "parallelism.pipeline_parallel_last_stage_less_layers", 1) or 0)
+    ends = (whole(unit, "parallelism.pipeline_parallel_first_stage_less_layers", 1) or 0) + (
+        whole(unit, "parallelism.pipeline_parallel_last_stage_less_layers", 1) or 0
+    )
     stages = math.ceil((count + ends) / each)
     per_rank = stages / ranks
-    wanted = "1 stage" if schedule in _SINGLE else "2 stages" if schedule in ("zbvzerobubble", "dualpipev") else "2 stages or more"
-    fits = per_rank == int(per_rank) and (per_rank == 1 if schedule in _SINGLE else per_rank == 2 if wanted == "2 stages" else per_rank >= 2)
+    wanted = (
+        "1 stage"
+        if schedule in _SINGLE
+        else "2 stages"
+        if schedule in ("zbvzerobubble", "dualpipev")
+        else "2 stages or more"
+    )
+    fits = per_rank == int(per_rank) and (
+        per_rank == 1 if schedule in _SINGLE else per_rank == 2 if wanted == "2 stages" else per_rank >= 2
+    )
     if not fits:
         said = f"{count} layers and the ends at {each} a stage are {stages} stages over {ranks} ranks"
-        yield Problem(here, f"{said}; the schedule needs {wanted} for every rank", remove(here, why="torchtitan works it out"))
+        yield Problem(
+            here, f"{said}; the schedule needs {wanted} for every rank", remove(here, why="torchtitan works it out")
+        )
 
 
 @rule("TI022", "unknown-pipeline-schedule", tools=TITAN, harm="crash", causes=("pp-schedule",))
@@ -217,7 +242,9 @@ def dualpipe_with_checkpointed_experts(unit: Unit, job: Job) -> Found:
     overlap = unit.truth("parallelism.pipeline_parallel_expert_parallel_overlap", True)
     both = (degree(unit, "pipeline_parallel") or 1) > 1 and (degree(unit, "expert_parallel") or 1) > 1
     if here is not None and mode not in (None, "none") and both and overlap and _schedule(unit) == "dualpipev":
-        yield Problem(here, f"{here.shown} cannot be used with DualPipeV and expert parallelism", set_value(here, "none"))
+        yield Problem(
+            here, f"{here.shown} cannot be used with DualPipeV and expert parallelism", set_value(here, "none")
+        )
 
 
 @rule("TI024", "more-stages-than-layers", tools=TITAN, harm="crash", causes=("pp-too-many-stages",))
@@ -256,7 +283,12 @@ def more_stages_than_layers(unit: Unit, job: Job) -> Found:
     ## References
     - torchtitan 0.2.2, torchtitan/distributed/pipeline_parallel.py, generate_llm_fqn_per_model_part
     """
-    here, ranks, count, schedule = degree_setting(unit, "pipeline_parallel"), degree(unit, "pipeline_parallel"), layers(unit), _schedule(unit)
+    here, ranks, count, schedule = (
+        degree_setting(unit, "pipeline_parallel"),
+        degree(unit, "pipeline_parallel"),
+        layers(unit),
+        _schedule(unit),
+    )
     if here is None or not ranks or ranks < 2 or count is None or schedule not in _KNOWN or _PER_STAGE in unit:
         return
     stages = ranks * (1 if schedule in _SINGLE else 2)
@@ -301,7 +333,15 @@ def graphs_with_a_pipeline(unit: Unit, job: Job) -> Found:
     - torchtitan 0.3.0, torchtitan/trainer.py, _validate_cuda_graphs
     """
     here = degree_setting(unit, "pipeline_parallel")
-    if here is None or here.syntax != "python" or unit.tool != "torchtitan" or unit.before("0.3") or (degree(unit, "pipeline_parallel") or 1) < 2:
+    if (
+        here is None
+        or here.syntax != "python"
+        or unit.tool != "torchtitan"
+        or unit.before("0.3")
+        or (degree(unit, "pipeline_parallel") or 1) < 2
+    ):
         return
     if unit.truth("training.disable_cuda_graphs", False) is False:
-        yield Problem(here, f"{here.shown} needs training.disable_cuda_graphs", advise("set training.disable_cuda_graphs to True"))
+        yield Problem(
+            here, f"{here.shown} needs training.disable_cuda_graphs", advise("set training.disable_cuda_graphs to True")
+        )

@@ -8,7 +8,17 @@ from advisor_mcp.linting.edits import advise, remove, rename, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import used
-from advisor_mcp.linting.rules._tt import ANY, TORCH_OPTIM, component, components, family, named, packed, trains, versions_in_use
+from advisor_mcp.linting.rules._tt import (
+    ANY,
+    TORCH_OPTIM,
+    component,
+    components,
+    family,
+    named,
+    packed,
+    trains,
+    versions_in_use,
+)
 from advisor_mcp.linting.unit import Setting, Unit
 
 SECTIONS = ("model", "tokenizer", "dataset", "optimizer", "loss", "checkpointer", "lr_scheduler")
@@ -76,7 +86,9 @@ def unknown_component(unit: Unit, job: Job) -> Found:
             continue
         found = [held for version in versions if (held := components(module, version)) is not None]
         if found and not any(name in held for held in found):
-            yield _missing(setting, f"{module} has no {name}", module, name, frozenset(n for held in found for n in held))
+            yield _missing(
+                setting, f"{module} has no {name}", module, name, frozenset(n for held in found for n in held)
+            )
         elif not found and _is_model_module(module):
             yield Problem(setting, f"torchtune has no module {module}", None)
 
@@ -90,7 +102,9 @@ def _is_model_module(module: str) -> bool:
 def _missing(setting: Setting, message: str, module: str, name: str, known: frozenset[str]) -> Problem:
     longer = [other for other in sorted(known) if other.startswith(f"{name}_")]
     near = longer or difflib.get_close_matches(name, sorted(known), 1, 0.6)
-    return Problem(setting, message, set_value(setting, f"{module}.{near[0]}", why="the nearest name") if near else None)
+    return Problem(
+        setting, message, set_value(setting, f"{module}.{near[0]}", why="the nearest name") if near else None
+    )
 
 
 @rule("TT002", "unknown-component-option", tools=("torchtune",), harm="crash", causes=("bad-component-kwarg",))
@@ -236,7 +250,14 @@ def checkpoint_of_another_family(unit: Unit, job: Job) -> Found:
         yield Problem(kind, message, set_value(kind, right), (unit["model._component_"],))
 
 
-@rule("TT005", "tokenizer-of-another-family", tools=("torchtune",), harm="wrong_result", severity="warning", causes=("tokenizer-mismatch",))
+@rule(
+    "TT005",
+    "tokenizer-of-another-family",
+    tools=("torchtune",),
+    harm="wrong_result",
+    severity="warning",
+    causes=("tokenizer-mismatch",),
+)
 def tokenizer_of_another_family(unit: Unit, job: Job) -> Found:
     """Allow tokenizer-of-another-family.
 
@@ -323,7 +344,11 @@ def packing_without_length(unit: Unit, job: Job) -> Found:
     length = unit.settings.get("tokenizer.max_seq_len")
     for found in packed(unit):
         kind = component(unit, found.name.rsplit(".", 1)[0])
-        if ".multimodal." in kind or "preference" in kind or kind.endswith(("hh_rlhf_helpful_dataset", "stack_exchange_paired_dataset")):
+        if (
+            ".multimodal." in kind
+            or "preference" in kind
+            or kind.endswith(("hh_rlhf_helpful_dataset", "stack_exchange_paired_dataset"))
+        ):
             yield Problem(found, f"{kind.rsplit('.', 1)[-1]} cannot be packed", set_value(found, False))
         elif "tokenizer" in unit and (length is None or (length.known and length.value is None)):
             fix = set_value(length, 8192) if length else advise("set tokenizer.max_seq_len")
@@ -370,4 +395,8 @@ def collator_for_inference(unit: Unit, job: Job) -> Found:
     """
     collate = unit.text("collate_fn")
     if collate and "left_pad_sequence" in collate and trains(unit):
-        yield Problem(unit["collate_fn"], "left_pad_sequence is for inference", set_value(unit["collate_fn"], "torchtune.data.padded_collate_sft"))
+        yield Problem(
+            unit["collate_fn"],
+            "left_pad_sequence is for inference",
+            set_value(unit["collate_fn"], "torchtune.data.padded_collate_sft"),
+        )

@@ -6,17 +6,12 @@ from pathlib import PurePosixPath
 
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import idle, learning_rate, used, whole
-from advisor_mcp.linting.rules._tt import component, is_lora, trains
+from advisor_mcp.linting.rule import Found, Problem, rule
+from advisor_mcp.linting.rules._ft import idle, used, whole
+from advisor_mcp.linting.rules._tt import is_lora, trains
 from advisor_mcp.linting.unit import Unit
 
 DTYPES = ("bf16", "fp32", "fp16", "fp64")
-
-
-def degree(unit: Unit, name: str, default: int = 1) -> int | None:
-    """The size of a parallel dimension; None where it is not known."""
-    return whole(unit.number(name, default)) if name in unit and unit[name].value is not None else default
 
 
 @rule("TT101", "accumulation-in-backward", tools=("torchtune",), harm="crash", causes=("optim-in-bwd-accum",))
@@ -56,7 +51,12 @@ def accumulation_in_backward(unit: Unit, job: Job) -> Found:
     fused, steps = used(unit, "optimizer_in_bwd"), whole(unit.number("gradient_accumulation_steps"))
     if fused and steps and steps > 1:
         written = unit["gradient_accumulation_steps"]
-        yield Problem(written, f"optimizer_in_bwd steps in every backward pass and cannot accumulate {steps}", set_value(written, 1), (fused,))
+        yield Problem(
+            written,
+            f"optimizer_in_bwd steps in every backward pass and cannot accumulate {steps}",
+            set_value(written, 1),
+            (fused,),
+        )
 
 
 @rule("TT102", "clipping-in-backward", tools=("torchtune",), harm="crash", causes=("optim-in-bwd-clip",))
@@ -95,9 +95,13 @@ def clipping_in_backward(unit: Unit, job: Job) -> Found:
     """
     fused, clip = used(unit, "optimizer_in_bwd"), unit.settings.get("clip_grad_norm")
     if fused and clip and clip.known and clip.value is not None:
-        yield Problem(clip, f"optimizer_in_bwd leaves no gradients to clip ({clip.shown})", set_value(clip, None), (fused,))
+        yield Problem(
+            clip, f"optimizer_in_bwd leaves no gradients to clip ({clip.shown})", set_value(clip, None), (fused,)
+        )
     if fused and (compiled := used(unit, "compile.optimizer_step")):
-        yield Problem(compiled, "optimizer_in_bwd has no optimizer step to compile", set_value(compiled, False), (fused,))
+        yield Problem(
+            compiled, "optimizer_in_bwd has no optimizer step to compile", set_value(compiled, False), (fused,)
+        )
 
 
 @rule("TT103", "half-precision-recipe", tools=("torchtune",), harm="crash", causes=("fp16-unsupported",))
@@ -144,167 +148,22 @@ def half_precision_recipe(unit: Unit, job: Job) -> Found:
     if dtype is None or "dtype" not in unit:
         return
     if dtype == "fp16" and trains(unit):
-        yield Problem(unit["dtype"], "dtype fp16 cannot be trained in; there is no gradient scaler", set_value(unit["dtype"], "bf16"))
+        yield Problem(
+            unit["dtype"],
+            "dtype fp16 cannot be trained in; there is no gradient scaler",
+            set_value(unit["dtype"], "bf16"),
+        )
     elif dtype not in DTYPES:
-        meant = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "fp32", "float": "fp32"}.get(dtype.removeprefix("torch."))
+        meant = {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "float32": "fp32", "float": "fp32"}.get(
+            dtype.removeprefix("torch.")
+        )
         fix = set_value(unit["dtype"], meant) if meant else advise("use bf16 or fp32")
         yield Problem(unit["dtype"], f"torchtune has no dtype {dtype}; it has {', '.join(DTYPES)}", fix)
 
 
-@rule("TT104", "fused-optimizer-under-tensor-parallelism", tools=("torchtune",), harm="crash", causes=("tp-fused-optim",))
-def fused_optimizer_under_tensor_parallelism(unit: Unit, job: Job) -> Found:
-    """Allow fused-optimizer-under-tensor-parallelism.
-
-    ## What it does
-    Finds `tensor_parallel_dim` above 1 with `optimizer.fused: true`.
-
-    ## Why is this bad?
-    Sharded and whole parameters meet in one fused call: "Tensor parallelism is currently incompatible with fused
-    optimizer."
-
-    ## Example
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 2e-5
-      fused: true
-    tensor_parallel_dim: 4
-    tensor_parallel_plan:
-      _component_: torchtune.models.llama3.base_llama_tp_plan
-    ```
-
-    ## Use instead
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 2e-5
-      fused: false
-    tensor_parallel_dim: 4
-    tensor_parallel_plan:
-      _component_: torchtune.models.llama3.base_llama_tp_plan
-    ```
-
-    ## Versions
-    torchtune 0.6; the main branch (0.7) allows it.
-
-    ## References
-    - meta-pytorch/torchtune#2501
-    - torchtune 0.6.1, recipes/full_finetune_distributed.py
-    """
-    size, fused = degree(unit, "tensor_parallel_dim"), used(unit, "optimizer.fused")
-    if size and size > 1 and fused and (unit.version is None or unit.before("0.7")):
-        yield Problem(fused, "a fused optimizer does not work with tensor parallelism", set_value(fused, False), (unit["tensor_parallel_dim"],))
-
-
-@rule("TT105", "tensor-parallelism-without-plan", tools=("torchtune",), harm="crash", causes=("tp-plan", "tp-restrictions"))
-def tensor_parallelism_without_plan(unit: Unit, job: Job) -> Found:
-    """Allow tensor-parallelism-without-plan.
-
-    ## What it does
-    Checks that `tensor_parallel_dim` above 1 has a `tensor_parallel_plan`, and no LoRA model.
-
-    ## Why is this bad?
-    "Tensor Parallel plan needs to be provided when tensor parallel is enabled.", "Tensor parallelism is not supported in
-    this recipe. Please set tensor_parallel_dim to 1."
-
-    ## Example
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    tensor_parallel_dim: 4
-    ```
-
-    ## Use instead
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    tensor_parallel_dim: 4
-    tensor_parallel_plan:
-      _component_: torchtune.models.llama3.base_llama_tp_plan
-    ```
-
-    ## Versions
-    torchtune 0.6 and later; LoRA recipes never had it.
-
-    ## References
-    - torchtune 0.6.1, recipes/full_finetune_distributed.py
-    - meta-pytorch/torchtune@bd2a0fc, recipes/lora_finetune_distributed.py
-    """
-    size = degree(unit, "tensor_parallel_dim")
-    if not size or size <= 1:
-        return
-    setting = unit["tensor_parallel_dim"]
-    if is_lora(unit):
-        yield Problem(setting, "the LoRA recipes have no tensor parallelism", set_value(setting, 1), (unit["model._component_"],))
-    elif idle(unit, "tensor_parallel_plan") and not unit.section("tensor_parallel_plan"):
-        fix = advise("set tensor_parallel_plan, such as torchtune.models.llama3.base_llama_tp_plan")
-        yield Problem(setting, "tensor_parallel_dim needs a tensor_parallel_plan", fix)
-
-
-@rule("TT106", "parallel-sizes-and-world", tools=("torchtune",), harm="crash", causes=("world-size-product", "ranks-gt-gpus"))
-def parallel_sizes_and_world(unit: Unit, job: Job) -> Found:
-    """Allow parallel-sizes-and-world.
-
-    ## What it does
-    Checks that data, tensor and context parallelism multiply to the number of GPUs, and that CPU offloading has data
-    parallelism left to shard.
-
-    ## Why is this bad?
-    "Invalid parallel dims: dp_replicate * dp_shard * tp != WORLD_SIZE", "world_size must be divisible by
-    tensor_parallel_dim", "Tensor parallelism is not supported with FSDP CPU offloading when data parallelism is disabled."
-
-    ## Example
-    ```yaml recipe.yaml world_size=8
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    tensor_parallel_dim: 3
-    tensor_parallel_plan:
-      _component_: torchtune.models.llama3.base_llama_tp_plan
-    ```
-
-    ## Use instead
-    ```yaml recipe.yaml world_size=8
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    tensor_parallel_dim: 4
-    tensor_parallel_plan:
-      _component_: torchtune.models.llama3.base_llama_tp_plan
-    ```
-
-    ## Versions
-    torchtune 0.6 and later; the other sizes since 0.7.
-
-    ## References
-    - torchtune 0.6.1, recipes/full_finetune_distributed.py
-    - meta-pytorch/torchtune@bd2a0fc, torchtune/training/_distributed.py, ParallelDims
-    """
-    names = ("tensor_parallel_dim", "context_parallel_dim", "data_parallel_replicate_dim", "data_parallel_shard_dim")
-    written = [unit[name] for name in names if name in unit and unit[name].value is not None]
-    sizes = [degree(unit, name) for name in names[:3]]
-    shard = degree(unit, "data_parallel_shard_dim", -1)
-    if not written or None in sizes or shard is None:
-        return
-    product = 1
-    for size in sizes:
-        product *= size or 1
-    if product == 1 and shard == -1:
-        return
-    world = job.world_size(unit)
-    if world is None:
-        yield Skipped("the world size")
-        return
-    whole_product = product * (shard if shard > 0 else 1)
-    if (shard > 0 and whole_product != world) or world % whole_product:
-        yield Problem(written[0], f"the parallel sizes multiply to {whole_product}, which does not fit {world} GPUs", None, tuple(written[1:]))
-    elif (offload := used(unit, "fsdp_cpu_offload")) and (sizes[0] or 1) == world:
-        yield Problem(offload, "fsdp_cpu_offload has nothing to shard when all GPUs are tensor parallel", set_value(offload, False), (written[0],))
-
-
-@rule("TT107", "offloading-without-recomputation", tools=("torchtune",), harm="crash", causes=("activation-offloading",))
+@rule(
+    "TT107", "offloading-without-recomputation", tools=("torchtune",), harm="crash", causes=("activation-offloading",)
+)
 def offloading_without_recomputation(unit: Unit, job: Job) -> Found:
     """Allow offloading-without-recomputation.
 
@@ -346,10 +205,17 @@ def offloading_without_recomputation(unit: Unit, job: Job) -> Found:
     if idle(unit, "enable_activation_checkpointing"):
         off = unit.settings.get("enable_activation_checkpointing")
         fix = set_value(off, True) if off else add_after(offload, "enable_activation_checkpointing", True)
-        yield Problem(offload, "activation offloading needs enable_activation_checkpointing: true", fix, (off,) if off else ())
+        yield Problem(
+            offload, "activation offloading needs enable_activation_checkpointing: true", fix, (off,) if off else ()
+        )
     device = unit.text("device")
     if device and not device.startswith(("cuda", "xpu")):
-        yield Problem(offload, f"activation offloading does not work on device {device}", set_value(offload, False), (unit["device"],))
+        yield Problem(
+            offload,
+            f"activation offloading does not work on device {device}",
+            set_value(offload, False),
+            (unit["device"],),
+        )
 
 
 @rule("TT108", "output-inside-the-checkpoint", tools=("torchtune",), harm="crash", causes=("output-dir",))
@@ -391,12 +257,19 @@ def output_inside_the_checkpoint(unit: Unit, job: Job) -> Found:
     """
     for prefix in ("checkpointer", "teacher_checkpointer", "ref_checkpointer"):
         where, source = unit.text(f"{prefix}.output_dir"), unit.text(f"{prefix}.checkpoint_dir")
-        if not where or not source or "${" in where + source or unit.version is not None and unit.before("0.5"):
+        if not where or not source or "${" in where + source or (unit.version is not None and unit.before("0.5")):
             continue
         out, checkpoint = PurePosixPath(where), PurePosixPath(source)
-        if trains(unit) and (out == checkpoint or checkpoint in out.parents) or (out != checkpoint and checkpoint in out.parents):
+        if (trains(unit) and (out == checkpoint or checkpoint in out.parents)) or (
+            out != checkpoint and checkpoint in out.parents
+        ):
             also = (unit[f"{prefix}.checkpoint_dir"],)
-            yield Problem(unit[f"{prefix}.output_dir"], "output_dir lies inside checkpoint_dir", advise("write to another folder"), also)
+            yield Problem(
+                unit[f"{prefix}.output_dir"],
+                "output_dir lies inside checkpoint_dir",
+                advise("write to another folder"),
+                also,
+            )
 
 
 @rule("TT109", "validation-without-data", tools=("torchtune",), harm="crash", causes=("eval-without-val",))
@@ -481,166 +354,17 @@ def uneven_ppo_batches(unit: Unit, job: Job) -> Found:
             yield Problem(unit[name], f"{name} {part} does not divide batch_size {batch}", None, (unit["batch_size"],))
     steps = whole(unit.number("gradient_accumulation_steps", 1))
     if steps and ppo % steps:
-        yield Problem(unit["gradient_accumulation_steps"], f"{steps} accumulation steps do not divide ppo_batch_size {ppo}", None, (unit["ppo_batch_size"],))
+        yield Problem(
+            unit["gradient_accumulation_steps"],
+            f"{steps} accumulation steps do not divide ppo_batch_size {ppo}",
+            None,
+            (unit["ppo_batch_size"],),
+        )
     total = whole(unit.number("num_steps"))
     if total and total < batch:
-        yield Problem(unit["num_steps"], f"num_steps {total} is less than one batch of {batch}", None, (unit["batch_size"],))
-
-
-@rule("TT111", "quantisation-aware-recipe", tools=("torchtune",), harm="crash", causes=("qat-options",))
-def quantisation_aware_recipe(unit: Unit, job: Job) -> Found:
-    """Allow quantisation-aware-recipe.
-
-    ## What it does
-    Finds a quantiser for quantisation-aware training with `compile: true`, one for quantising afterwards in a training
-    recipe, and the reverse when generating or evaluating.
-
-    ## Why is this bad?
-    "Compile is not yet supported for QAT. Please set compile=False.", "Quantizer mode '...' is not supported for
-    finetuning", "QAT quantizers should only be used during quantization aware training".
-
-    ## Example
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 2e-5
-    epochs: 1
-    quantizer:
-      _component_: torchtune.training.quantization.Int8DynActInt4WeightQuantizer
-      groupsize: 256
-    ```
-
-    ## Use instead
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 2e-5
-    epochs: 1
-    quantizer:
-      _component_: torchtune.training.quantization.Int8DynActInt4WeightQATQuantizer
-      groupsize: 256
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - torchtune 0.6.1, recipes/qat_distributed.py and recipes/generate.py
-    """
-    path = component(unit, "quantizer")
-    if not path.startswith("torchtune."):
-        return
-    aware, where = "QAT" in path, unit["quantizer._component_"]
-    name = path.rsplit(".", 1)[1]
-    if trains(unit):
-        if not aware:
-            fix = set_value(where, path.replace("Quantizer", "QATQuantizer"))
-            yield Problem(where, f"{name} quantises afterwards and does not train", fix)
-        elif compiled := used(unit, "compile"):
-            yield Problem(compiled, "compile does not work in the QAT recipes", set_value(compiled, False), (where,))
-    elif aware and not used(unit, "optimizer"):
-        yield Problem(where, f"{name} is for training", set_value(where, path.replace("QATQuantizer", "Quantizer")))
-
-
-@rule("TT112", "quantised-weights-in-another-format", tools=("torchtune",), harm="crash", causes=("quantizer-checkpointer",))
-def quantised_weights_in_another_format(unit: Unit, job: Job) -> Found:
-    """Allow quantised-weights-in-another-format.
-
-    ## What it does
-    Finds a `quantizer` with another checkpointer than `FullModelTorchTuneCheckpointer` in generation or evaluation.
-
-    ## Why is this bad?
-    Quantised weights are saved in torchtune's own format only: "Quantization is only supported for models quantized and
-    saved with the FullModelTorchTuneCheckpointer".
-
-    ## Example
-    ```yaml eval.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    checkpointer:
-      _component_: torchtune.training.FullModelHFCheckpointer
-      model_type: LLAMA3
-    quantizer:
-      _component_: torchtune.training.quantization.Int8DynActInt4WeightQuantizer
-    prompt:
-      user: Hello
-    ```
-
-    ## Use instead
-    ```yaml eval.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    checkpointer:
-      _component_: torchtune.training.FullModelTorchTuneCheckpointer
-      model_type: LLAMA3
-    quantizer:
-      _component_: torchtune.training.quantization.Int8DynActInt4WeightQuantizer
-    prompt:
-      user: Hello
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - torchtune 0.6.1, recipes/generate.py and recipes/eleuther_eval.py
-    """
-    if not component(unit, "quantizer") or used(unit, "optimizer") or not used(unit, "prompt", "tasks"):
-        return
-    path = component(unit, "checkpointer")
-    if path and not path.endswith("TorchTuneCheckpointer"):
-        where = unit["checkpointer._component_"]
-        fix = set_value(where, "torchtune.training.FullModelTorchTuneCheckpointer")
-        yield Problem(where, "quantised weights are read by FullModelTorchTuneCheckpointer only", fix, (unit["quantizer._component_"],))
-
-
-@rule("TT113", "lora-rate-in-a-full-recipe", tools=("torchtune",), harm="nan", severity="warning", causes=("lr-full-ft",))
-def lora_rate_in_a_full_recipe(unit: Unit, job: Job) -> Found:
-    """Allow lora-rate-in-a-full-recipe.
-
-    ## What it does
-    Finds a full fine-tune (the model is no `lora_...` one) with Adam and a learning rate of 1e-4 or more.
-
-    ## Why is this bad?
-    That is a rate for LoRA, about ten times what all weights bear; the loss rises instead of falling.
-
-    ## Example
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 3e-4
-    epochs: 1
-    ```
-
-    ## Use instead
-    ```yaml recipe.yaml
-    model:
-      _component_: torchtune.models.llama3_1.llama3_1_8b
-    optimizer:
-      _component_: torch.optim.AdamW
-      lr: 2e-5
-    epochs: 1
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - https://thinkingmachines.ai/blog/lora/
-    - torchtune 0.6.1, recipes/configs
-    """
-    rate, model = learning_rate(unit, "optimizer.lr"), component(unit, "model")
-    if rate is None or not 1e-4 <= rate < 1 or not model.startswith("torchtune.models.") or is_lora(unit) or not trains(unit):
-        return
-    if "adam" in component(unit, "optimizer").lower():
-        where = unit["optimizer.lr"]
-        yield Problem(where, f"{where.shown} is a rate for LoRA, but the recipe trains all weights", advise(f"use about {rate / 10:.0e}"), (unit["model._component_"],))
+        yield Problem(
+            unit["num_steps"], f"num_steps {total} is less than one batch of {batch}", None, (unit["batch_size"],)
+        )
 
 
 @rule("TT114", "checkpoints-kept", tools=("torchtune",), harm="crash", causes=("keep-checkpoints",))
@@ -688,42 +412,6 @@ def checkpoints_kept(unit: Unit, job: Job) -> Found:
     if unit.text("checkpointer.model_type") == "LLAMA4" and is_lora(unit) and idle(unit, "save_adapter_weights_only"):
         held = unit.settings.get("save_adapter_weights_only")
         fix = set_value(held, True) if held else advise("set save_adapter_weights_only: true")
-        yield Problem(held or unit["checkpointer.model_type"], "LoRA of Llama 4 needs save_adapter_weights_only: true", fix)
-
-
-@rule("TT115", "launcher-of-the-other-kind", tools=("torchrun",), harm="crash", causes=("tune-launch",))
-def launcher_of_the_other_kind(unit: Unit, job: Job) -> Found:
-    """Allow launcher-of-the-other-kind.
-
-    ## What it does
-    Finds `tune run` of a `..._distributed` recipe without `--nproc_per_node`, and of a `..._single_device` recipe with it.
-
-    ## Why is this bad?
-    "Distributed finetune recipe should be run via a distributed launcher. If using tune CLI, please specify --nnodes 1 and
-    --nproc_per_node [num_gpus]", "Recipe lora_finetune_single_device does not support distributed training."
-
-    ## Example
-    ```bash train.sh
-    tune run full_finetune_distributed --config llama3_1/8B_full
-    ```
-
-    ## Use instead
-    ```bash train.sh
-    tune run --nproc_per_node 4 full_finetune_distributed --config llama3_1/8B_full
-    ```
-
-    ## Versions
-    All.
-
-    ## References
-    - torchtune 0.6.1, _cli/run.py
-    - torchtune 0.6.1, recipes/full_finetune_distributed.py
-    """
-    recipe = PurePosixPath(unit.entry_point).name.removesuffix(".py")
-    if unit.program != "tune run" or unit.open:
-        return
-    launch = unit.setting("nproc_per_node", "nnodes", "standalone", "rdzv_endpoint")
-    if recipe.endswith("_distributed") and launch is None:
-        yield Problem(unit, f"{recipe} needs --nproc_per_node before its name", advise("write tune run --nproc_per_node N"))
-    elif recipe.endswith("_single_device") and launch is not None:
-        yield Problem(launch, f"{recipe} runs on one device only", remove(launch))
+        yield Problem(
+            held or unit["checkpointer.model_type"], "LoRA of Llama 4 needs save_adapter_weights_only: true", fix
+        )

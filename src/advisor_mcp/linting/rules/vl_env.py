@@ -4,7 +4,7 @@ from advisor_mcp.linting.edits import Fix, add_after, advise, both, remove, rena
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._options import typo
-from advisor_mcp.linting.rules._vl import named_before, several_nodes
+from advisor_mcp.linting.rules._vl import named_before
 from advisor_mcp.linting.unit import FALSE, TRUE, Setting, Unit
 
 # What took the place of a removed variable; what begins with dashes is an option.
@@ -229,20 +229,22 @@ def removed_attention_backend(unit: Unit, job: Job) -> Found:
     """Allow removed-attention-backend.
 
     ## What it does
-    Finds attention backends that the version in use no longer has, in `--attention-backend`, `--attention-config` and (before
-    0.15) `VLLM_ATTENTION_BACKEND`.
+    Finds attention backends that the version in use no longer has, in `--attention-config` and (before 0.15)
+    `VLLM_ATTENTION_BACKEND`.
 
     ## Why is this bad?
     vLLM stops: "Unknown attention backend: 'XFORMERS'".
 
     ## Example
     ```bash launch.sh vllm=0.13.0
-    vllm serve google/gemma-3-12b-it --attention-backend XFORMERS
+    export VLLM_ATTENTION_BACKEND=XFORMERS
+    vllm serve google/gemma-3-12b-it
     ```
 
     ## Use instead
     ```bash launch.sh vllm=0.13.0
-    vllm serve google/gemma-3-12b-it --attention-backend FLASH_ATTN
+    export VLLM_ATTENTION_BACKEND=FLASH_ATTN
+    vllm serve google/gemma-3-12b-it
     ```
 
     ## Versions
@@ -252,7 +254,7 @@ def removed_attention_backend(unit: Unit, job: Job) -> Found:
     - vllm 0.12.0, attention/backends/registry.py
     - vllm 0.33.0, v1/attention/backends/registry.py
     """
-    setting = unit.setting("attention_backend", "attention_config.backend")
+    setting = unit.setting("attention_config.backend")
     if setting is None and unit.before("0.15"):
         setting = unit.env.get("VLLM_ATTENTION_BACKEND")
     if setting is None or not isinstance(setting.value, str):
@@ -311,8 +313,8 @@ def own_address_nobody_reaches(unit: Unit, job: Job) -> Found:
     Finds `VLLM_HOST_IP` with `0.0.0.0`, and with `127.0.0.1` or `localhost` where the server spans several machines.
 
     ## Why is this bad?
-    It is the address that this node tells the others. They wait for a peer on their own machine, or vLLM finds the same
-    address twice and stops: "Every node should have a unique IP address".
+    It is the address that this node tells the others, not the one that the API listens on. They wait for a peer on their own
+    machine, or vLLM finds the same address twice and stops: "Every node should have a unique IP address".
 
     ## Example
     ```bash launch.sh
@@ -327,18 +329,22 @@ def own_address_nobody_reaches(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    All.
+    All. `0.0.0.0` is a warning where the server is on one machine.
 
     ## References
     - vllm 0.33.0, envs.py, VLLM_HOST_IP
     - vllm 0.33.0, v1/executor/ray_executor.py
     """
-    setting = unit.env.get("VLLM_HOST_IP")
-    if setting is None or not isinstance(setting.value, str):
+    setting, nodes = unit.env.get("VLLM_HOST_IP"), unit.number("nnodes", 1)
+    if setting is None or setting.value not in ("0.0.0.0", "127.0.0.1", "localhost"):
         return
-    if setting.value == "0.0.0.0" or (setting.value in ("127.0.0.1", "localhost") and several_nodes(unit)):
+    spread = (
+        (nodes is not None and nodes > 1) or "data_parallel_address" in unit or (unit.size("tensor_parallel") or 0) > 8
+    )
+    if spread or setting.value == "0.0.0.0":
         message = f"VLLM_HOST_IP is what other nodes are told, and none reaches this one at {setting.value}"
-        yield Problem(setting, message, advise("set it to the node's own address, or leave it out"))
+        fix = advise("set it to the node's own address, or leave it out")
+        yield Problem(setting, message, fix, (), None if spread else "warning")
 
 
 @rule("VL097", "function-trace-left-on", tools=("vllm",), harm="slow", severity="warning", causes=("debug-left-on",))

@@ -117,7 +117,7 @@ def lora_rank_not_offered(unit: Unit, job: Job) -> Found:
         setting = unit["max_lora_rank"]
         larger = next((one for one in allowed if one > rank), None)
         fix = set_value(setting, larger) if larger else advise(f"the largest is {allowed[-1]}")
-        yield Problem(setting, f"max_lora_rank is {rank:g}, and it is one of {', '.join(map(str, allowed))}", fix)
+        yield Problem(setting, f"max_lora_rank is {rank:.12g}, and it is one of {', '.join(map(str, allowed))}", fix)
 
 
 @rule("VL033", "fewer-host-adapters-than-slots", tools=("vllm",), harm="crash", causes=("lora-cpu",))
@@ -152,7 +152,7 @@ def fewer_host_adapters_than_slots(unit: Unit, job: Job) -> Found:
         also = (unit["max_loras"],) if "max_loras" in unit else ()
         yield Problem(
             setting,
-            f"max_cpu_loras is {host:g}, fewer than max_loras = {slots:g}",
+            f"max_cpu_loras is {host:.12g}, fewer than max_loras = {slots:.12g}",
             set_value(setting, int(slots)),
             also,
         )
@@ -204,7 +204,7 @@ def adapter_rank_above_maximum(unit: Unit, job: Job) -> Found:
         if rank > most:
             allowed = _allowed_ranks(unit) if unit.tool == "vllm" else (rank,)
             wanted = next((one for one in allowed if one >= rank), None)
-            message = f"the adapter has rank {rank} ({said}), more than max_lora_rank = {most:g}"
+            message = f"the adapter has rank {rank} ({said}), more than max_lora_rank = {most:.12g}"
             yield Problem(place, message, _raise(place, wanted))
             return
 
@@ -241,7 +241,7 @@ def adapters_taking_turns(unit: Unit, job: Job) -> Found:
     if slots is not None and adapters > slots:
         place = unit.setting("max_loras", "lora_modules")
         if place is not None:
-            message = f"{adapters} adapters share {slots:g} slot{'s' * (slots != 1)} of max_loras"
+            message = f"{adapters} adapters share {slots:.12g} slot{'s' * (slots != 1)} of max_loras"
             fix = (
                 set_value(place, adapters)
                 if place.name == "max_loras"
@@ -282,7 +282,7 @@ def runtime_adapters_with_several_servers(unit: Unit, job: Job) -> Found:
     variable, count = unit.env.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING"), unit.number("api_server_count", 1)
     if variable is not None and str(variable.value).lower() in ("1", "true") and count is not None and count > 1:
         setting = unit["api_server_count"]
-        message = f"adapters cannot be loaded at run time with {count:g} API servers"
+        message = f"adapters cannot be loaded at run time with {count:.12g} API servers"
         yield Problem(setting, message, set_value(setting, 1), (variable,))
 
 

@@ -41,7 +41,7 @@ def memory_share_out_of_range(unit: Unit, job: Job) -> Found:
     setting = unit["gpu_memory_utilization"]
     fix = set_value(setting, round(share / 100, 4)) if 1 < share <= 100 else set_value(setting, 0.9)
     yield Problem(
-        setting, f"gpu_memory_utilization is {share:g}, and it is a fraction of more than 0 and at most 1", fix
+        setting, f"gpu_memory_utilization is {share:.12g}, and it is a fraction of more than 0 and at most 1", fix
     )
 
 
@@ -78,9 +78,7 @@ def no_memory_left_for_graphs(unit: Unit, job: Job) -> Found:
     share = unit.number("gpu_memory_utilization", 0.9)
     if share is not None and 0.98 <= share <= 1:
         setting = unit["gpu_memory_utilization"]
-        message = (
-            f"gpu_memory_utilization {share:g} leaves {1 - share:.0%} of the GPU for the CUDA context, NCCL and graphs"
-        )
+        message = f"gpu_memory_utilization {share:.12g} leaves {1 - share:.0%} of the GPU for the CUDA context, NCCL and graphs"
         yield Problem(setting, message, set_value(setting, 0.92))
 
 
@@ -142,8 +140,8 @@ def gpus_shared_by_servers(unit: Unit, job: Job) -> Found:
         known = [share for share in shares if share is not None]
         if before and len(known) == len(shares) and sum(known) > 1 and "kv_cache_memory_bytes" not in engine:
             at: Setting | Unit = engine.setting("gpu_memory_utilization") or unit
-            said = " + ".join(f"{share:g}" for share in known)
-            message = f"servers on the same GPU take {said} = {sum(known):g} of its memory"
+            said = " + ".join(f"{share:.12g}" for share in known)
+            message = f"servers on the same GPU take {said} = {sum(known):.12g} of its memory"
             yield Problem(at, message, advise("give each a share, 1 in all less what the CUDA contexts take"))
 
 
@@ -250,7 +248,7 @@ def weights_on_the_host(unit: Unit, job: Job) -> Found:
     if size:
         yield Problem(
             unit["cpu_offload_gb"],
-            f"{size:g} GB of the weights cross the bus in every step",
+            f"{size:.12g} GB of the weights cross the bus in every step",
             advise("quantise, or use more GPUs"),
         )
 

@@ -2,7 +2,7 @@
 
 from advisor_mcp.linting.edits import Fix, add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, rule
+from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._vl import is_on, model_name, named_before
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -46,7 +46,7 @@ NEEDS_CHECKPOINT = ("awq", "gptq", "compressed-tensors", "modelopt_fp4", "quark"
 NO_FLOAT16 = ("gemma2", "gemma3", "gemma3_text", "glm4")
 
 
-@rule("VL040", "number-format-not-for-method", tools=("vllm",), harm="crash", causes=("quant-dtype",))
+@rule("VL040", "number-format-not-for-method", tools=("vllm", "sglang"), harm="crash", causes=("quant-dtype",))
 def number_format_not_for_method(unit: Unit, job: Job) -> Found:
     """Allow number-format-not-for-method.
 
@@ -68,11 +68,13 @@ def number_format_not_for_method(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    awq before 0.24, gptq before 0.22; a warning where no version was named. fp_quant and mxfp4 need bfloat16.
+    vLLM's awq before 0.24 and gptq before 0.22; a warning where no version was named. fp_quant and mxfp4 need bfloat16. SGLang's
+    awq and gptq in all versions that were read.
 
     ## References
     - vllm 0.12.0, model_executor/layers/quantization/awq.py and gptq.py, get_supported_act_dtypes
     - vllm 0.24.0, model_executor/layers/quantization/auto_awq.py
+    - sglang 0.5.23, srt/layers/quantization/awq/awq.py and gptq/gptq.py
     - vllm-project/vllm#1823
     - hiyouga/LlamaFactory#3674
     - vllm-project/vllm#13462
@@ -81,13 +83,13 @@ def number_format_not_for_method(unit: Unit, job: Job) -> Found:
     if method is None or dtype is None:
         return
     setting, other = unit["dtype"], unit["quantization"]
-    if dtype in BFLOAT16 and method in FP16_ONLY:
-        end = FP16_ONLY[method]
+    if dtype in BFLOAT16 and method in (FP16_ONLY if unit.tool == "vllm" else ("awq", "gptq")):
+        end = FP16_ONLY[method] if unit.tool == "vllm" else None
         if end is None or unit.version is None or unit.before(end):
             said = f"the kernels of {method} compute in float16 only" + (f" (before vLLM {end})" if end else "")
-            severity = "warning" if end and unit.version is None else "error"
+            severity: Severity = "warning" if end and unit.version is None else "error"
             yield Problem(setting, f"dtype is {dtype}, and {said}", set_value(setting, "half"), (other,), severity)
-    elif dtype in FLOAT16 and method in BF16_ONLY:
+    elif dtype in FLOAT16 and method in BF16_ONLY and unit.tool == "vllm":
         yield Problem(
             setting,
             f"dtype is {dtype}, and the kernels of {method} compute in bfloat16 only",

@@ -55,7 +55,7 @@ def step_shorter_than_a_prompt(unit: Unit, job: Job) -> Found:
     elif said is not None and tokens < said and not (default_off and said > 32768):
         setting = unit["max_num_batched_tokens"]
         also = tuple(found for found in (unit.setting("max_model_len"), chunked) if found is not None)
-        message = f"a step holds {tokens:g} tokens, and without chunked prefill it has to hold a prompt of max_model_len = {said:g}"
+        message = f"a step holds {tokens:.12g} tokens, and without chunked prefill it has to hold a prompt of max_model_len = {said:.12g}"
         yield Problem(setting, message, set_value(setting, int(said)), also)
 
 
@@ -90,7 +90,7 @@ def more_sequences_than_tokens(unit: Unit, job: Job) -> Found:
     tokens, sequences = unit.number("max_num_batched_tokens", 0), unit.number("max_num_seqs", 0)
     if tokens and sequences and tokens < sequences:
         setting = unit["max_num_batched_tokens"]
-        message = f"a step holds {tokens:g} tokens, fewer than the {sequences:g} sequences of max_num_seqs"
+        message = f"a step holds {tokens:.12g} tokens, fewer than the {sequences:.12g} sequences of max_num_seqs"
         yield Problem(setting, message, set_value(setting, max(2048, int(sequences))), (unit["max_num_seqs"],))
 
 
@@ -127,10 +127,12 @@ def partial_prefills_without_chunks(unit: Unit, job: Job) -> Found:
     if most > 1 and is_off(unit, "enable_chunked_prefill"):
         setting, off = unit["max_num_partial_prefills"], switch(unit, "enable_chunked_prefill")[0]
         also = (off,) if off is not None else ()
-        yield Problem(setting, f"{most:g} partial prefills need chunked prefill, which is off", remove(setting), also)
+        yield Problem(
+            setting, f"{most:.12g} partial prefills need chunked prefill, which is off", remove(setting), also
+        )
     elif long is not None and long > most:
         setting = unit["max_long_partial_prefills"]
-        message = f"max_long_partial_prefills is {long:g}, more than max_num_partial_prefills = {most:g}"
+        message = f"max_long_partial_prefills is {long:.12g}, more than max_num_partial_prefills = {most:.12g}"
         yield Problem(setting, message, set_value(setting, int(most)))
 
 
@@ -163,7 +165,7 @@ def long_prompt_threshold_too_high(unit: Unit, job: Job) -> Found:
     threshold, length = unit.number("long_prefill_token_threshold", 0), unit.number("max_model_len", 0)
     if threshold and length and threshold > length:
         setting = unit["long_prefill_token_threshold"]
-        message = f"long_prefill_token_threshold is {threshold:g}, more than max_model_len = {length:g}"
+        message = f"long_prefill_token_threshold is {threshold:.12g}, more than max_model_len = {length:.12g}"
         yield Problem(setting, message, set_value(setting, int(length)), (unit["max_model_len"],))
 
 
@@ -196,7 +198,7 @@ def more_active_sequences_than_sequences(unit: Unit, job: Job) -> Found:
     active, most = unit.number("max_num_active_seqs", 0), unit.number("max_num_seqs", 0)
     if active and most and active > most:
         setting = unit["max_num_active_seqs"]
-        message = f"max_num_active_seqs is {active:g}, more than max_num_seqs = {most:g}"
+        message = f"max_num_active_seqs is {active:.12g}, more than max_num_seqs = {most:.12g}"
         yield Problem(setting, message, set_value(setting, int(most)), (unit["max_num_seqs"],))
 
 
@@ -269,13 +271,13 @@ def multi_step_with_others(unit: Unit, job: Job) -> Found:
     setting, draft = unit["num_scheduler_steps"], unit.setting("speculative_model", "speculative_config")
     if draft is not None:
         yield Problem(
-            setting, f"{steps:g} scheduler steps do not go with speculative decoding", remove(setting), (draft,)
+            setting, f"{steps:.12g} scheduler steps do not go with speculative decoding", remove(setting), (draft,)
         )
     elif is_on(unit, "enable_chunked_prefill") and (unit.size("pipeline_parallel") or 1) > 1:
         also = (unit["pipeline_parallel_size"],)
         yield Problem(
             setting,
-            f"{steps:g} scheduler steps do not go with chunked prefill and pipeline stages",
+            f"{steps:.12g} scheduler steps do not go with chunked prefill and pipeline stages",
             remove(setting),
             also,
         )
@@ -314,7 +316,7 @@ def few_tokens_a_step(unit: Unit, job: Job) -> Found:
         setting = unit["max_num_batched_tokens"]
         yield Problem(
             setting,
-            f"a step of {tokens:g} tokens leaves the GPU idle while prompts are computed",
+            f"a step of {tokens:.12g} tokens leaves the GPU idle while prompts are computed",
             set_value(setting, 8192),
         )
 

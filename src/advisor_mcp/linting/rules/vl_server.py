@@ -73,7 +73,8 @@ def no_model_named(unit: Unit, job: Job) -> Found:
     - vllm 0.33.0, config/model.py, ModelConfig.model
     - vllm 0.33.0, utils/argparse_utils.py
     """
-    if unit.tree is None and unit.settings and unit.absent("model", "model_tag", "config") and not unit.arguments:
+    typed = unit.program == "vllm serve" and unit.span.text.rpartition("/")[2] == "vllm"
+    if typed and unit.settings and unit.absent("model", "model_tag", "config") and not unit.arguments:
         yield Problem(next(iter(unit.settings.values())), "no model is named, so vLLM serves its default model")
 
 

@@ -92,7 +92,7 @@ def speculation_without_token_count(unit: Unit, job: Job) -> Found:
         what = f"speculation by {method}" if method else "speculation"
         yield Problem(whole, f"{what} needs num_speculative_tokens", advise('add "num_speculative_tokens": 3'))
     elif tokens is not None and (number := unit.number(f"{CONFIG}.num_speculative_tokens")) is not None and number <= 0:
-        yield Problem(tokens, f"num_speculative_tokens is {number:g}, and has to be 1 or more", set_value(tokens, 3))
+        yield Problem(tokens, f"num_speculative_tokens is {number:.12g}, and has to be 1 or more", set_value(tokens, 3))
 
 
 @rule("VL071", "lookup-window-reversed", tools=("vllm",), harm="crash", causes=("spec-ngram",))
@@ -127,7 +127,7 @@ def lookup_window_reversed(unit: Unit, job: Job) -> Found:
         low, high = unit.number(f"{prefix}prompt_lookup_min"), unit.number(f"{prefix}prompt_lookup_max")
         if low is not None and high is not None and low > high:
             setting = unit[f"{prefix}prompt_lookup_min"]
-            message = f"prompt_lookup_min is {low:g}, more than prompt_lookup_max = {high:g}"
+            message = f"prompt_lookup_min is {low:.12g}, more than prompt_lookup_max = {high:.12g}"
             yield Problem(setting, message, set_value(setting, int(high)), (unit[f"{prefix}prompt_lookup_max"],))
 
 
@@ -162,7 +162,7 @@ def draft_parallel_size(unit: Unit, job: Job) -> Found:
     setting = unit.setting(f"{CONFIG}.draft_tensor_parallel_size", "speculative_draft_tensor_parallel_size")
     draft, target = unit.number(setting.name) if setting is not None else None, unit.size("tensor_parallel")
     if setting is not None and draft is not None and target is not None and draft not in (1, target):
-        message = f"the draft's tensor parallel size is {draft:g}, and it is 1 or the server's, {target}"
+        message = f"the draft's tensor parallel size is {draft:.12g}, and it is 1 or the server's, {target}"
         yield Problem(setting, message, set_value(setting, 1))
 
 
@@ -283,7 +283,9 @@ def step_too_short_for_drafts(unit: Unit, job: Job) -> Found:
         return
     if tokens < sequences * (drafted + 1):
         setting = unit["max_num_batched_tokens"]
-        message = f"max_num_batched_tokens is {tokens:g}, less than {sequences:g} sequences x {drafted + 1:g} tokens"
+        message = (
+            f"max_num_batched_tokens is {tokens:.12g}, less than {sequences:.12g} sequences x {drafted + 1:.12g} tokens"
+        )
         yield Problem(setting, message, set_value(setting, int(sequences * (drafted + 1))))
 
 
@@ -378,7 +380,7 @@ def rope_scaling_incomplete(unit: Unit, job: Job) -> Found:
         if "factor" not in section:
             yield Problem(unit[prefix], f"rope scaling by {kind} has no factor", advise('add "factor": 4.0'))
         elif factor is not None and factor < 1:
-            yield Problem(section["factor"], f"the factor of rope scaling is {factor:g}, less than 1", None)
+            yield Problem(section["factor"], f"the factor of rope scaling is {factor:.12g}, less than 1", None)
         else:
             yield from _too_long(unit, prefix, factor)
 
@@ -388,9 +390,7 @@ def _too_long(unit: Unit, prefix: str, factor: float | None) -> Found:
     length = unit.number(promised.name) if promised is not None else None
     if factor is None or original is None or length is None or promised is None or length <= factor * original:
         return
-    message = (
-        f"{promised.name} is {length:g}, more than factor {factor:g} x {original:g} positions = {factor * original:g}"
-    )
+    message = f"{promised.name} is {length:.12g}, more than factor {factor:.12g} x {original:.12g} positions = {factor * original:.12g}"
     yield Problem(
         promised, message, set_value(promised, int(factor * original)), (unit[f"{prefix}.factor"],), "warning"
     )

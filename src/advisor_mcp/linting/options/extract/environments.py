@@ -8,7 +8,9 @@ import re
 from advisor_mcp.linting.options.extract.fields import Options
 from advisor_mcp.linting.options.extract.reading import Module, Package, Record, Unknown
 
-READERS = re.compile(r"(^|\.)(getenv|environ\.(get|pop|setdefault)|_?get_(bool|int|float|str)?_?env(_var|_flag)?|env_\w+)$")
+READERS = re.compile(
+    r"(^|\.)(getenv|environ\.(get|pop|setdefault)|_?get_(bool|int|float|str)?_?env(_var|_flag)?|env_\w+)$"
+)
 
 
 def reads(package: Package, pattern: str, name: re.Pattern[str]) -> Options:

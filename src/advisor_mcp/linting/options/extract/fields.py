@@ -61,7 +61,11 @@ def told(node: ast.AST, options: Options) -> None:
         match = SUBJECT.search(text)
         named = match and ("_" in match[1] or text[match.start(1) - 1 : match.start(1)] in {"`", "'", '"', "-"})
         subject = match[1].replace("-", "_") if match and named else ""
-        if subject in options and "both" not in text.lower() and not re.match(r"(passing|setting|using|the value)\b", text, re.IGNORECASE):
+        if (
+            subject in options
+            and "both" not in text.lower()
+            and not re.match(r"(passing|setting|using|the value)\b", text, re.IGNORECASE)
+        ):
             found = deprecation(text)
             options[subject]["dep"] = max(options[subject].get("dep", ""), found["dep"], key=len)
             if raised:

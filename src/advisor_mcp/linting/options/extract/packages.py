@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,9 @@ from pathlib import Path, PurePosixPath
 
 EPOCH = "2020-02-02"  # what reproducible builds write for a date; it says nothing
 DATE = ".date"
+
+LIBRARY = re.compile(r"\.(so|dylib)(\.\d+)*$")
+WORD = re.compile(rb"\x00([A-Z][A-Z0-9]*_[A-Z0-9_]{2,})(?=\x00)")  # C strings in capitals, such as variables have
 
 Keep = Callable[[str], bool]
 
@@ -89,7 +93,9 @@ def unpack(archive: Path, root: Path, keep: Keep) -> None:
             continue
         if parts[-1] in {"METADATA", "PKG-INFO"} and day > EPOCH:
             date = max(date, day)
-        target = root.joinpath(*parts)
+        if LIBRARY.search(name):  # of a binary, only the words that it holds
+            name, data = f"{name}.names", b"\n".join(sorted(set(WORD.findall(data))))
+        target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     (root / DATE).write_text(date, encoding="utf-8")

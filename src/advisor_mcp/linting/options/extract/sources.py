@@ -52,10 +52,30 @@ class Tool:
         return packages.from_git(clone, self.tags.get(version, self.tag.format(version)), version, cache, self.paths)
 
 
+def source_and_headers(path: str) -> bool:
+    """Python, C++ headers and the main libraries, PyTorch's own test code apart."""
+    kept = (".py", ".h", ".hpp", "METADATA", "libtorch_cpu.dylib", "libc10.dylib", "libtorch_python.dylib")
+    return path.endswith(kept) and not path.startswith(("torch/testing/_internal", "test"))
+
+
+def nccl_library(path: str) -> bool:
+    """NCCL's library, for the variables that it names."""
+    return path.endswith(("libnccl.so.2", "METADATA"))
+
+
 def oldest_first(versions: str) -> tuple[str, ...]:
     return tuple(versions.split())
 
 
+TORCH = Tool(
+    "torchrun",
+    "torch",
+    oldest_first(
+        "2.1.0 2.2.0 2.3.0 2.4.0 2.5.0 2.6.0 2.7.0 2.8.0 2.9.0 2.10.0 2.11.0 2.12.0 2.13.0 2.14.0 2.14.1 2.15.0"
+    ),
+    keep=source_and_headers,
+    platform="macosx_15_0_arm64",  # the smallest wheel; Python and headers are the same in all
+)
 TOOLS: dict[str, Tool] = {
     "transformers": Tool(
         "transformers",
@@ -133,7 +153,9 @@ TOOLS: dict[str, Tool] = {
     "megatron-lm": Tool(
         "megatron_lm",
         "",
-        oldest_first("0.8.0 0.9.0 0.10.0 0.11.0 0.12.0 0.13.0 0.14.0 0.15.0 0.15.3 0.16.0 0.16.1 0.17.0 0.17.1 0.18.0 0.18.2 0.19.0 0.20.0.dev0"),
+        oldest_first(
+            "0.8.0 0.9.0 0.10.0 0.11.0 0.12.0 0.13.0 0.14.0 0.15.0 0.15.3 0.16.0 0.16.1 0.17.0 0.17.1 0.18.0 0.18.2 0.19.0 0.20.0.dev0"
+        ),
         repository="NVIDIA+Megatron-LM",
         tag="core_v{}",
         tags={"0.20.0.dev0": "d98e8a64ddf34856e74b24714e3bedb2f5a39553"},
@@ -189,5 +211,16 @@ TOOLS: dict[str, Tool] = {
             " 0.3.24 0.3.25 0.3.26 0.3.27 0.3.28 0.3.29 0.3.30 0.3.31 0.3.32 0.3.33 0.3.34 0.3.35 0.3.36"
         ),
         keep=lambda path: path in {"vendor/llama.cpp/common/arg.cpp", "PKG-INFO"},
+    ),
+    "torchrun": TORCH,
+    "pytorch": replace(TORCH, reader="pytorch"),
+    "nccl": Tool(
+        "nccl",
+        "nvidia-nccl-cu12",
+        oldest_first(
+            "2.18.3 2.19.3 2.20.5 2.21.5 2.22.3 2.23.4 2.24.3 2.25.1 2.26.2 2.26.5 2.27.3 2.27.5 2.27.7 2.28.3 2.28.9 2.29.2 2.29.7"
+            " 2.30.4 2.30.7 2.31.2 2.32.3"
+        ),
+        keep=nccl_library,
     ),
 }

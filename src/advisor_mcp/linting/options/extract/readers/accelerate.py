@@ -35,6 +35,8 @@ def read(release: Release) -> Snapshot:
     config = package.module(YAML)
     assert config is not None
     scopes[""] = class_fields(package, config, config.classes["ClusterConfig"])
+    for key in converted(config):
+        scopes[""].setdefault(key, {"dep": "deprecated"})
     scopes["sagemaker"] = class_fields(package, config, config.classes["SageMakerConfig"])
     for section, (group, prefix) in SECTIONS.items():
         if section not in scopes[""]:
@@ -98,3 +100,11 @@ def key_of(package: Package, module: Module, node: ast.expr) -> str:
     except Unknown:
         return ""
     return value if isinstance(value, str) else ""
+
+
+def converted(module: Module) -> list[str]:
+    """Old keys that reading the file still takes and rewrites."""
+    processing = [n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef) and n.name == "process_config"]
+    tests = [n for f in processing for n in ast.walk(f) if isinstance(n, ast.If) and isinstance(n.test, ast.Compare)]
+    found = [n.test.left for n in tests if isinstance(n.test, ast.Compare) and isinstance(n.test.ops[0], ast.In)]
+    return [str(node.value) for node in found if isinstance(node, ast.Constant)]

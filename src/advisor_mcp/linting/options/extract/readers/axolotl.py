@@ -29,11 +29,20 @@ def read(release: Release) -> Snapshot:
                     top.setdefault(key, record)
                 for scope, options in nested(package, plugin, node).items():
                     scopes.setdefault(scope, options)
+    if any(
+        "check_fsdp_config_kwargs_prefix" in release.text(path)
+        for path in release.files(f"{base}axolotl/utils/**/*.py")
+    ):
+        for name, record in scopes.get("fsdp_config", {}).items():  # a validator strips the prefix, and warns
+            record["a"] = [*record.get("a", []), f"fsdp_{name}"]
     return Snapshot(release.version, release.date, scopes)
-
 
 
 def declared(release: Release, folder: str) -> set[str]:
     """The classes that a plugin hands to the whole file's schema (`get_input_args` returns their dotted names)."""
     texts = "\n".join(release.text(path) for path in release.files(f"{folder}/*.py"))
-    return {name for dotted in re.findall(r"return\s+\(?\s*[\"']([\w.]+)[\"']", texts) for name in [dotted.rpartition(".")[2]]}
+    return {
+        name
+        for dotted in re.findall(r"return\s+\(?\s*[\"']([\w.]+)[\"']", texts)
+        for name in [dotted.rpartition(".")[2]]
+    }

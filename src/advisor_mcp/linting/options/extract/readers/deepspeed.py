@@ -18,7 +18,12 @@ from advisor_mcp.linting.options.extract.reading import Module, Package, Record,
 
 ROOT = "deepspeed/runtime/config.py"
 LOOKUPS = {"get_scalar_param", "get_dict_param", "get_list_param"}
-FREE = {"optimizer.params", "scheduler.params"}  # passed on to a class of the user's choice
+FREE = {  # passed on to a class of the user's choice, or copied whole and read elsewhere
+    "optimizer.params",
+    "scheduler.params",
+    "data_efficiency.data_sampling",
+    "data_efficiency.data_routing",
+}
 REMOVED = ("_REMOVED_TOP_LEVEL_CONFIG_KEYS", "_REMOVED_ZERO_CONFIG_KEYS")
 
 

@@ -30,7 +30,19 @@ def read(release: Release) -> Snapshot:
                     known.update({name: record for name, record in options.items() if name not in known})
                     if any(c.name in CORE for _, c in package.lineage(inner_home, inner)):
                         inherits[section] = "megatron-core:MLATransformerConfig"
+    providers(release, package, scopes["model"])
     for name, node in module.classes.items():
         if name.endswith("Config"):
             scopes[name] = class_fields(package, module, node, stop=CORE)
-    return Snapshot(release.version, release.date, {k: v for k, v in scopes.items() if v}, inherits)
+    requires = {"megatron-core": f"=={release.beside.version}"} if release.beside else {}
+    return Snapshot(release.version, release.date, {k: v for k, v in scopes.items() if v}, inherits, requires)
+
+
+def providers(release: Release, package: Package, model: Options) -> None:
+    """The fields of all model providers, any of which may stand in the section `model`; names and types only."""
+    for path in release.files("megatron/bridge/models/**/*.py"):
+        module = package.module(path) if "Provider" in release.text(path) else None
+        for name, node in (module.classes if module else {}).items():
+            if module and name.endswith("Provider"):
+                for key, record in class_fields(package, module, node, stop=CORE).items():
+                    model.setdefault(key, {"t": record["t"]})

@@ -22,7 +22,9 @@ def read(release: Release) -> Snapshot:
     scopes: dict[str, Options] = {}
     for name, path in CLASSES.items():
         found = class_named(package, path, name)
-        stop = {"MLATransformerConfig": ("TransformerConfig", "ModelParallelConfig")}.get(name, (PARENTS.get(name, ""),))
+        stop = {"MLATransformerConfig": ("TransformerConfig", "ModelParallelConfig")}.get(
+            name, (PARENTS.get(name, ""),)
+        )
         if found:
             scopes[name] = class_fields(package, *found, stop=stop)
     inherits = {child: f"megatron-core:{parent}" for child, parent in PARENTS.items() if child in scopes}

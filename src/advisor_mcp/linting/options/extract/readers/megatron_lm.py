@@ -45,8 +45,12 @@ def names(package: Package, module: Module, function: ast.FunctionDef, node: ast
     found: list[str] = []
     parts = [node]
     if isinstance(node, ast.Name):
-        parts = [n.value for n in ast.walk(function) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.id]
-        parts += [n.value for n in ast.walk(function) if isinstance(n, ast.AugAssign) and ast.unparse(n.target) == node.id]
+        parts = [
+            n.value for n in ast.walk(function) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.id
+        ]
+        parts += [
+            n.value for n in ast.walk(function) if isinstance(n, ast.AugAssign) and ast.unparse(n.target) == node.id
+        ]
     for part in parts:
         try:
             found += package.value(module, part)
@@ -71,7 +75,9 @@ def as_flag(name: str, field: Record) -> tuple[str, Record]:
     elif kinds == {"list"}:
         record["n"] = "+"
     flag = canonical(written) if written else name
-    record["a"] = list(dict.fromkeys([*(w for w in written if canonical([w]) != flag), *([name] if flag != name else [])]))
+    record["a"] = list(
+        dict.fromkeys([*(w for w in written if canonical([w]) != flag), *([name] if flag != name else [])])
+    )
     return flag, finish({"has_default": True, **record})
 
 

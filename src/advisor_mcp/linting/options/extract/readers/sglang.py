@@ -15,7 +15,14 @@ from advisor_mcp.linting.options.extract.reading import Module, Package, Record,
 ARGUMENTS = "sglang/srt/server_args.py"
 ENVIRON = "sglang/srt/environ.py"
 NAMES = re.compile(r"\b(SGLANG|SGL)_[A-Z0-9_]+\b")
-KINDS = {"EnvBool": "bool", "EnvInt": "int", "EnvFloat": "float", "EnvStr": "str", "EnvTuple": "list", "EnvJSON": "dict"}
+KINDS = {
+    "EnvBool": "bool",
+    "EnvInt": "int",
+    "EnvFloat": "float",
+    "EnvStr": "str",
+    "EnvTuple": "list",
+    "EnvJSON": "dict",
+}
 
 
 def read(release: Release) -> Snapshot:

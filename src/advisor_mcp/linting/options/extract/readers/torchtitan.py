@@ -12,7 +12,7 @@ from advisor_mcp.linting.options.extract.reading import Module, Package
 JOB = ("torchtitan/config/job_config.py", "torchtitan/config_manager.py")
 TRAINER = "torchtitan/trainer.py"
 RUNTIME = ("model_spec.", "metrics.")  # objects that are made, not configured
-CUSTOM = ("torchtitan/experiments/**/job_config.py", "torchtitan/models/**/job_config.py")
+CUSTOM = tuple(f"torchtitan/{part}/**/job_config.py" for part in ("components", "experiments", "models"))
 
 
 def read(release: Release) -> Snapshot:

@@ -41,7 +41,11 @@ def read(release: Release) -> Snapshot:
                 scopes[f"component:{module.dotted}.{name}"] = options
     for path in [f"torchtune/training/{name}.py" for name in PLAIN] + release.files("torchtune/dev/**/*.py"):
         module = package.module(path)
-        for name in [*module.classes, *module.functions] if module and "/_" not in path else ():
+        for name in (
+            dict.fromkeys([*exported(module), *module.classes, *module.functions])
+            if module and "/_" not in path
+            else ()
+        ):
             if module and not name.startswith("_") and (options := arguments(package, module, name)) is not None:
                 scopes[f"component:{module.dotted}.{name}"] = options
     return Snapshot(release.version, release.date, scopes)
@@ -55,7 +59,12 @@ def keys_read(package: Package, module: Module) -> Options:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"cfg", "self.cfg", "self._cfg"}:
             if node.attr not in {"get", "pop", "keys", "items", "update", "copy"}:
                 options.setdefault(node.attr, {"t": "any"})
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"cfg.get", "self.cfg.get", "self._cfg.get", "cfg.pop"}:
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {
+            "cfg.get",
+            "self.cfg.get",
+            "self._cfg.get",
+            "cfg.pop",
+        }:
             key = package.value(module, node.args[0])
             record = options.setdefault(str(key), {"t": "any"})
             optional.add(str(key))
@@ -70,15 +79,16 @@ def keys_read(package: Package, module: Module) -> Options:
 def exported(module: Module) -> list[str]:
     """The public names of a package's `__init__`."""
     listed = module.values.get("__all__")
-    names = strings(listed) if listed is not None else list(module.imports)
+    inits = module.path.endswith("__init__.py")
+    names = strings(listed) if listed is not None else list(module.imports) if inits else []
     return [name for name in names if not name.startswith("_")]
 
 
 def arguments(package: Package, module: Module, name: str) -> Options | None:
     """The keyword arguments of a function or class; None for what is neither."""
     found = package.find(module, name)
-    if found is None:
-        return None
+    if found is None:  # taken from another package: known, its arguments are not
+        return {ANYTHING: {"t": "dict"}} if name in module.imports else None
     home, node = found
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("partial") and isinstance(node.args[0], ast.Name):
         node = node.args[0]
