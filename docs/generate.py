@@ -16,13 +16,14 @@ from typing import Any
 from advisor_mcp import catalogue, cli, connecting, content, flags
 from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
-from advisor_mcp.linting.rule import Rule, rules
+from advisor_mcp.linting.rule import INDEX, Rule, made_index, rules
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOGUE = ROOT / "tools" / catalogue.SNAPSHOT
 SNAPSHOTS = ROOT / "tests" / "snapshots"
 REFERENCE = ROOT / "docs" / "tools.md"
 RULES = ROOT / "docs" / "rules.md"
+RULE_INDEX = ROOT / "src" / "advisor_mcp" / "linting" / "rules" / INDEX
 SAMPLES = ROOT / "clients" / "configs"
 README = ROOT / "README.md"
 COMMON_FIELDS = ("summary", "assumptions", "warnings", "sources", "next_measurement", "derivation", "omitted")
@@ -49,6 +50,7 @@ def generated() -> dict[Path, str]:
     files |= {SAMPLES / name: text for name, text in connecting.sample_files().items()}
     files[REFERENCE] = reference()
     files[RULES] = rule_list()
+    files[RULE_INDEX] = _json(made_index(), sort_keys=True)
     if README.exists():
         files[README] = with_outputs(README.read_text(encoding="utf-8"))
     return files

@@ -13,7 +13,7 @@ from advisor_mcp.declaration import Example, Progress, Tool
 from advisor_mcp.errors import UsageError, shown
 from advisor_mcp.linting import formats
 from advisor_mcp.linting.engine import Finding, Options, Report, lint_paths, lint_text
-from advisor_mcp.linting.job import Given, targets
+from advisor_mcp.linting.job import Given, checked, targets
 from advisor_mcp.results import Answer, Row
 
 
@@ -72,7 +72,8 @@ def lint_config(
     LLaMA-Factory, accelerate, torchtune, torchtitan, Megatron, vLLM, SGLang, TensorRT-LLM, llama.cpp, Slurm, torchrun,
     Kubernetes, compose, environment variables. Findings name place, harm, fix, evidence. Nothing is executed.
     """
-    options = Options(Given(model, gpu, None, gpus_per_node, world_size, interconnect, targets(target or [])))
+    given = Given(model, gpu, None, gpus_per_node, world_size, interconnect, targets(target or []))
+    options = Options(checked(given))
     report = _report(config or [], files or {}, options, progress)
     return LintAnswer(
         summary=formats.summary(report),

@@ -14,7 +14,7 @@ from advisor_mcp.errors import UsageError, nearest, shown
 from advisor_mcp.flags import PROGRAM, Parser
 from advisor_mcp.linting import edits, formats
 from advisor_mcp.linting.engine import Options, Report, fixed, lint_paths, lint_text
-from advisor_mcp.linting.job import Given, targets
+from advisor_mcp.linting.job import Given, checked, targets
 from advisor_mcp.linting.pages import page
 from advisor_mcp.linting.rule import SEVERITIES, Rule, rules
 
@@ -78,8 +78,12 @@ def _parser() -> Parser:
         "--unsafe-fixes", action="store_true", help="with --fix or --diff: also fixes that change what is asked for"
     )
     parser.add_argument("--diff", action="store_true", help="show the fixes as a diff and change nothing")
-    parser.add_argument("--files", metavar="JSON", help="texts by file name as a JSON object, in place of paths; one job")
-    parser.add_argument("--detail", choices=["brief", "full"], default="brief", help="full adds each finding's evidence and the change")
+    parser.add_argument(
+        "--files", metavar="JSON", help="texts by file name as a JSON object, in place of paths; one job"
+    )
+    parser.add_argument(
+        "--detail", choices=["brief", "full"], default="brief", help="full adds each finding's evidence and the change"
+    )
     parser.add_argument("--name", default="", help="with -: the file name to take standard input for")
     return parser
 
@@ -116,9 +120,8 @@ def _given(asked: Any) -> Given:
             model = json.loads(model)
         except ValueError:
             raise UsageError("--model starts like JSON but is none; give a name, a path or a JSON object") from None
-    return Given(
-        model, asked.gpu, None, asked.gpus_per_node, asked.world_size, asked.interconnect, targets(asked.target)
-    )
+    said = targets(asked.target)
+    return checked(Given(model, asked.gpu, None, asked.gpus_per_node, asked.world_size, asked.interconnect, said))
 
 
 def _words(said: Sequence[str]) -> tuple[str, ...]:

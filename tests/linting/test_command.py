@@ -112,6 +112,8 @@ def test_the_exit_code_follows_the_severity_asked_for(folder: Path, capsys: pyte
         (["ds.json", "--world-size", "0"], "is not a number of processes"),
         (["ds.json", "--formt", "json"], "unknown option '--formt'; did you mean '--format'?"),
         (["ds.json", "--model", "{"], "--model starts like JSON but is none"),
+        (["ds.json", "--model", "qwn3-8b"], "unknown model 'qwn3-8b'; did you mean 'qwen3-8b'?"),
+        (["ds.json", "--gpu", "h100sx"], "unknown GPU 'h100sx'; did you mean 'h100-sxm'?"),
     ],
 )
 def test_wrong_usage_is_one_sentence(

@@ -13,7 +13,7 @@ from advisor_mcp.errors import AdvisorError
 from advisor_mcp.linting import edits, versions
 from advisor_mcp.linting.job import Given, Job, together
 from advisor_mcp.linting.recognise import SYNTAXES, Reading, read_file
-from advisor_mcp.linting.rule import SEVERITIES, Harm, Problem, Rule, Severity, Skipped, rules, span_of
+from advisor_mcp.linting.rule import SEVERITIES, Harm, Problem, Rule, Severity, Skipped, rules, rules_for, span_of
 from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Span, Unreadable, decode
 from advisor_mcp.linting.suppression import Settings, Suppressions, read_comments, read_settings
 from advisor_mcp.linting.tree import Malformed
@@ -198,10 +198,10 @@ def _lint(
     sources: Sequence[SourceFile], unreadable: Sequence[tuple[str, Unreadable]], options: Options, settings: Settings,
     folder: Path | None, report: Report, *, named: bool,
 ) -> None:  # fmt: skip
-    chosen = selected(options)
     targets = {**lock_targets(folder), **settings.targets, **options.given.targets}
     given = replace(options.given, targets=targets)
     readings = [read_file(source) for source in sources]
+    chosen = selected(options, {unit.tool for reading in readings for unit in reading.units})
     for name, error in unreadable:
         _add_plain(report, chosen, "CF002", SourceFile(name, ""), 0, f"the file {error.message}")
     units: list[Unit] = []
@@ -261,9 +261,12 @@ def _asked(rule: Rule, unit: Unit, job: Job) -> list[Problem | Skipped]:
         return [Skipped(f"{FAULT} {rule.id} ({type(fault).__name__}), a fault of its own")]
 
 
-def selected(options: Options) -> dict[str, Rule]:
-    """The rules to ask: those that `select` names by id, prefix or name (all without it), less those of `ignore`."""
-    known = rules()
+def selected(options: Options, tools: Iterable[str] | None = None) -> dict[str, Rule]:
+    """The rules to ask: those that `select` names by id, prefix or name (all without it), less those of `ignore`.
+
+    With `tools` only the rules that units of these tools are held against are loaded.
+    """
+    known = rules() if tools is None else rules_for(tools)
 
     def named(rule: Rule, words: Iterable[str]) -> bool:
         return any(rule.id.startswith(word.upper()) or rule.name == word for word in words if word)
@@ -389,7 +392,9 @@ TARGET_NAMES: Mapping[str, tuple[str, ...]] = {
 def _assumption(unit: Unit) -> list[str]:
     """What is said of a tool whose version nobody named: that the newest one is taken."""
     known = unit.table
-    return [f"{known.tool} {known.newest}, the newest listed, as no version is named"] if known and not unit.target else []
+    return (
+        [f"{known.tool} {known.newest}, the newest listed, as no version is named"] if known and not unit.target else []
+    )
 
 
 def _set_target(unit: Unit, targets: Mapping[str, str]) -> None:

@@ -99,7 +99,9 @@ def text(report: Report, *, styled: bool = False, full: bool = False) -> str:
 
     `full` adds to each finding where it is known from and the fix as a change of the file.
     """
-    lines = [line for found in report.findings for line in (*_shown(found, styled), *(_behind(found) if full else ()), "")]
+    lines = [
+        line for found in report.findings for line in (*_shown(found, styled), *(_behind(found) if full else ()), "")
+    ]
     lines += _unchecked(report)
     return "\n".join([*lines, summary(report)])
 
@@ -200,41 +202,36 @@ def _escaped(value: str, is_property: bool = False) -> str:
 
 def sarif(report: Report) -> dict[str, Any]:
     """SARIF 2.1.0 (OASIS), as code scanning takes it."""
-    known = rules()
     used = sorted({finding.rule for finding in report.findings})
-    return (
-        {
-            "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-            "version": "2.1.0",
-            "runs": [
-                {
-                    "tool": {
-                        "driver": {
-                            "name": "advisor-mcp",
-                            "version": __version__,
-                            "rules": [_sarif_rule(id) for id in used],
-                        }
-                    },
-                    "columnKind": "unicodeCodePoints",
-                    "results": [_sarif_result(finding, used.index(finding.rule)) for finding in report.findings],
-                    "invocations": [
-                        {
-                            "executionSuccessful": True,
-                            "toolExecutionNotifications": [
-                                {
-                                    "level": "note",
-                                    "message": {"text": f"not checked in {item.file}: needs {item.needs}"},
-                                }
-                                for item in report.not_checked
-                            ],
-                        }
-                    ],
-                }
-            ],
-        }
-        if known
-        else {}
-    )
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "advisor-mcp",
+                        "version": __version__,
+                        "rules": [_sarif_rule(id) for id in used],
+                    }
+                },
+                "columnKind": "unicodeCodePoints",
+                "results": [_sarif_result(finding, used.index(finding.rule)) for finding in report.findings],
+                "invocations": [
+                    {
+                        "executionSuccessful": True,
+                        "toolExecutionNotifications": [
+                            {
+                                "level": "note",
+                                "message": {"text": f"not checked in {item.file}: needs {item.needs}"},
+                            }
+                            for item in report.not_checked
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
 
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from advisor_mcp import access, content, knowledge
-from advisor_mcp.errors import AdvisorError, UsageError, shown
+from advisor_mcp.errors import AdvisorError, UsageError, nearest, shown
 from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.tree import Mapping as Mapping_
 from advisor_mcp.linting.tree import Scalar
@@ -320,6 +320,15 @@ def gpu_facts(name: str) -> GpuFacts | None:
     return GpuFacts(
         name, int(stated[1]) * 2**30 if stated else None, (int(said[1]), int(said[2])) if said else None, "nvidia"
     )
+
+
+def checked(given: Given) -> Given:
+    """The same, once it is sure that its GPU is known. Raises `UsageError` with the nearest name for one that is not."""
+    if given.gpu is not None and gpu_facts(given.gpu) is None:
+        raise UsageError(f"unknown GPU {shown(given.gpu)}{nearest(given.gpu, knowledge.names('gpu'), cutoff=0.75)}")
+    if isinstance(given.model, str):
+        _given_model(given.model)
+    return given
 
 
 _NODE_LABELS = (

@@ -16,7 +16,9 @@ _PLACE = re.compile(r"\(at line (\d+), column (\d+)\)$")
 
 def read_toml(source: SourceFile) -> Mapping:
     """The document. Raises `Malformed` or `IsTemplate`."""
-    for key in _KEY.finditer(source.text):  # before tomllib, whose time and memory grow with the square of a key's length
+    for key in _KEY.finditer(
+        source.text
+    ):  # before tomllib, whose time and memory grow with the square of a key's length
         if key.group().count(".") > DEEPEST:
             raise Malformed(f"is nested more than {DEEPEST} levels deep", key.start())
     try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib.resources import files
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from advisor_mcp.linting.source import Span
@@ -116,11 +118,48 @@ def rule(
     return register
 
 
+INDEX = "index.json"
+
+
 @cache
 def rules() -> Mapping[str, Rule]:
     """Every rule by id, in order; imports all files of `linting/rules/`."""
+    for name in _modules():
+        importlib.import_module(name)
+    return dict(sorted(RULES.items()))
+
+
+def rules_for(tools: Iterable[str]) -> Mapping[str, Rule]:
+    """The rules that units of these tools are held against, by id; imports only the files that hold one of them.
+
+    Which file is for which tools stands in the generated `rules/index.json`; a file that it does not list is imported.
+    """
+    wanted = {*tools, *ANY}
+    known = index()
+    needed = [name for name in _modules() if (found := known.get(name)) is None or not found or wanted & set(found)]
+    for name in needed:
+        importlib.import_module(name)
+    return {id: rule for id, rule in sorted(RULES.items()) if rule.check.__module__ in needed}
+
+
+@cache
+def _modules() -> tuple[str, ...]:
     from advisor_mcp.linting import rules as package
 
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return dict(sorted(RULES.items()))
+    return tuple(f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__))
+
+
+def index() -> Mapping[str, list[str]]:
+    """The tools that each file of rules is for, as the generated index says; empty where there is none yet."""
+    path = files("advisor_mcp.linting.rules").joinpath(INDEX)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def made_index() -> dict[str, list[str]]:
+    """What the index should hold: of every file the tools of its rules; none for a file that is always needed."""
+    found: dict[str, set[str]] = {}
+    for one in rules().values():
+        found.setdefault(one.check.__module__, set()).update(one.tools or ANY)
+    always = {name for name, tools in found.items() if "*" in tools}
+    files_ = {name: [] if name in always else sorted(found[name]) for name in sorted(found)}
+    return files_ | {name: ["nobody"] for name in _modules() if name not in found}  # what only other files import

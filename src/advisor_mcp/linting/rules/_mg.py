@@ -10,7 +10,7 @@ from advisor_mcp.linting.concepts import MEGATRON
 from advisor_mcp.linting.edits import Fix, add_after, advise, both, remove
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Check, Found, Harm, Problem, Severity, rule
-from advisor_mcp.linting.unit import Setting, Unit, as_number, as_truth
+from advisor_mcp.linting.unit import LARGEST_SIZE, Setting, Unit, as_number, as_truth
 
 _SECTIONS = {
     "megatron-bridge": (
@@ -63,8 +63,9 @@ def whole(unit: Unit, name: str, default: int | None = None) -> int | None:
 
 
 def size(unit: Unit, name: str) -> int | None:
-    """A parallel size: 1 where nothing can have set it, None where a recipe or an unseen argument may have."""
-    return whole(unit, name, 1 if complete(unit) else None)
+    """A parallel size: 1 where nothing can have set it, None where a recipe or an unseen argument may have, or it is absurd."""
+    found = whole(unit, name, 1 if complete(unit) else None)
+    return found if found is not None and 1 <= found <= LARGEST_SIZE else None
 
 
 def on(unit: Unit, *names: str) -> bool:

@@ -175,6 +175,7 @@ def lora_rate_for_all_weights(unit: Unit, job: Job) -> Found:
         "plugins",
         "diffusion_lm",
         "diffusion",
+        "use_onebitllms",
     )
     if (
         "adam" in optimizer

@@ -198,9 +198,15 @@ def flash_attention_in_float32(unit: Unit, job: Job) -> Found:
         )
 
 
-@rule("AX206", "context-parallel-attention", tools=("axolotl",), harm="crash", causes=("context-parallel-attention",))
+@rule(
+    "AX206",
+    "attention-under-context-parallelism",
+    tools=("axolotl",),
+    harm="crash",
+    causes=("context-parallel-attention",),
+)
 def context_parallel_attention(unit: Unit, job: Job) -> Found:
-    """Allow context-parallel-attention.
+    """Allow attention-under-context-parallelism.
 
     ## What it does
     Checks what `context_parallel_size` (once `sequence_parallel_degree`) above 1 needs: flash attention up to 0.16, anything

@@ -221,7 +221,8 @@ def refused_option(unit: Unit, job: Job) -> Found:
         ):
             found = unit[name]
         if found and unit.since(since):
-            yield Problem(found, f"{found.written} is refused since axolotl {since}", remove(found, why=advice))
+            version = "" if since == "0.1" else f" since axolotl {since}"
+            yield Problem(found, f"{found.written} is refused{version}", remove(found, why=advice))
 
 
 @rule("AX605", "pickled-checkpoints", tools=("axolotl",), harm="crash", causes=("save-safetensors",))

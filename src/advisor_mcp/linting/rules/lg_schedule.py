@@ -13,9 +13,9 @@ WARMUP = {"finetune": 100, "pretrain": 2000}  # the defaults of train.lr_warmup_
 MIN_LR = 4e-5  # the default of train.min_lr in pretraining
 
 
-@rule("LG001", "two-warmups", tools=("litgpt",), harm="crash", causes=("warmup-fraction-and-steps",))
+@rule("LG001", "warmup-steps-and-fraction", tools=("litgpt",), harm="crash", causes=("warmup-fraction-and-steps",))
 def two_warmups(unit: Unit, job: Job) -> Found:
-    """Allow two-warmups.
+    """Allow warmup-steps-and-fraction.
 
     ## What it does
     Finds `train.lr_warmup_fraction` beside `train.lr_warmup_steps`, or a fraction that is no part of an epoch.

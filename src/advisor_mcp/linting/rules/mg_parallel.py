@@ -154,7 +154,7 @@ def _batch(unit: Unit, job: Job, total: str, each: str) -> Found:
         )
     elif world is None or model is None:
         yield Skipped("the world size")
-    elif world % model == 0 and batch % (micro * world // model):
+    elif world and world % model == 0 and batch % (micro * world // model):
         step = micro * world // model
         message = f"{said(here)} is no multiple of micro batch {micro} x {world // model} data-parallel ranks = {step}"
         yield Problem(here, message, _nearest(here, batch, step), severity=_sure(unit, job))

@@ -80,10 +80,10 @@ def asked(package: Package, section: str) -> list[str]:
     module = package.module(QUESTIONS)
     keys: list[str] = []
     for node in ast.walk(module.tree) if module else ():
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and module:
-            if ast.unparse(node.value) == section:
-                keys += [key for key in [key_of(package, module, node.slice)] if key]
-    return list(dict.fromkeys(keys))
+        written = isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+        if module and written and isinstance(node, ast.Subscript) and ast.unparse(node.value) == section:
+            keys.append(key_of(package, module, node.slice))
+    return [key for key in dict.fromkeys(keys) if key]
 
 
 def key_of(package: Package, module: Module, node: ast.expr) -> str:
@@ -94,7 +94,7 @@ def key_of(package: Package, module: Module, node: ast.expr) -> str:
             for n in ast.walk(module.tree)
             if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == node.left.id and n.lineno < node.lineno
         ]
-        return f"{package.value(module, near[-1].value)}{node.right.value}" if near else ""
+        return f"{package.value(module, near[-1].value)}{node.right.value!s}" if near else ""
     try:
         value = package.value(module, node)
     except Unknown:

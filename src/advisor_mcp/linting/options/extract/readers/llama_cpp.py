@@ -23,7 +23,7 @@ KINDS = {"int": "int", "bool": "bool", "std::string": "str"}
 
 
 def read(release: Release) -> Snapshot:
-    scopes: dict[str, Options] = {program: {} for program in PROGRAMS} | {"env": {}}
+    scopes: dict[str, Options] = {name: {} for name in (*PROGRAMS, "env")}
     for call, chain in declarations(release.text(SOURCE)):
         flags, record = option(call)
         if not flags:

@@ -17,7 +17,6 @@ def read(release: Release) -> Snapshot:
         module = package.module(path)
         for name, node in (module.classes if module else {}).items():
             scope = name.removesuffix("Config").lower()
-            if module and name.endswith("Config") and scope not in scopes:
-                if options := class_fields(package, module, node):
-                    scopes[scope] = options
-    return Snapshot(release.version, release.date, scopes)
+            if module and name.endswith("Config"):
+                scopes.setdefault(scope, class_fields(package, module, node))
+    return Snapshot(release.version, release.date, {name: options for name, options in scopes.items() if options})

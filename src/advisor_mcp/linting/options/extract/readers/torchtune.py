@@ -81,7 +81,7 @@ def exported(module: Module) -> list[str]:
     listed = module.values.get("__all__")
     inits = module.path.endswith("__init__.py")
     names = strings(listed) if listed is not None else list(module.imports) if inits else []
-    return [name for name in names if not name.startswith("_")]
+    return [name for name in names if not name.startswith("_") and "_to_" not in name]  # no weight converters
 
 
 def arguments(package: Package, module: Module, name: str) -> Options | None:

@@ -27,9 +27,9 @@ def read(release: Release) -> Snapshot:
             ancestors = {cls.name for _, cls in package.lineage(module, node)}
             if name.endswith("Config") and "QuantizationConfigMixin" in ancestors:
                 scopes[name] = init_options(package, module, node)
-    if trainer := package.module("transformers/trainer_pt_utils.py"):
-        if "AcceleratorConfig" in trainer.classes:
-            scopes["accelerator_config"] = class_fields(package, trainer, trainer.classes["AcceleratorConfig"])
+    trainer = package.module("transformers/trainer_pt_utils.py")
+    if trainer and "AcceleratorConfig" in trainer.classes:
+        scopes["accelerator_config"] = class_fields(package, trainer, trainer.classes["AcceleratorConfig"])
     scopes["fsdp_config"] = looked_up(package, "fsdp_config", (TRAINING, "transformers/trainer.py"))
     inherits = {"Seq2SeqTrainingArguments": "transformers:TrainingArguments"} if seq2seq else {}
     return Snapshot(release.version, release.date, scopes, inherits)
