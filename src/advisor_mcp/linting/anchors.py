@@ -79,7 +79,7 @@ TRTLLM = Anchor(
     (
         _keys(
             "kv_cache_config", "cuda_graph_config", "moe_config", "print_iter_log", "enable_attention_dp", "cuda_graph_padding_enabled",
-            "enable_autotuner", "stream_interval", "moe_expert_parallel_size",
+            "enable_autotuner", "moe_expert_parallel_size",
         ),
     ),
     "yaml",

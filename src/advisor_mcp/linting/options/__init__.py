@@ -5,18 +5,25 @@
 
 Scopes, per tool:
 
-- transformers: `TrainingArguments`, `BitsAndBytesConfig`, `GPTQConfig`, `AwqConfig`, ... (quantisation classes)
-- trl: `sft`, `dpo`, `grpo`, ... (the Config class without "Config", lower case), `model`, `script`
-- accelerate: `` (the YAML's top level), `fsdp_config`, `deepspeed_config`, `parallelism_config_*`, ..., `launch`
-- deepspeed: `` (top level), `zero_optimization`, `zero_optimization.offload_optimizer`, `fp16`, ..., `launcher`
-- axolotl: ``, `datasets`, `trl`, `vllm`, `fsdp_config`, ...
+- transformers: `TrainingArguments`, `Seq2SeqTrainingArguments`, `fsdp_config`, `accelerator_config`,
+  `BitsAndBytesConfig`, `GPTQConfig`, `AwqConfig`, ... (quantisation classes)
+- trl: `sft`, `dpo`, `grpo`, ... (the Config class without "Config", lower case), `model`, `script`, `script:grpo`, ...,
+  `dataset_mixture`, `dataset_mixture.datasets`
+- accelerate: `` (the YAML's top level), `fsdp_config`, `deepspeed_config`, `parallelism_config`, `megatron_lm_config`,
+  `fp8_config`, `dynamo_config`, `mpirun_config`, `sagemaker`, `launch`
+- deepspeed: `` (top level), `zero_optimization`, `zero_optimization.offload_optimizer`, `fp16`, ...,
+  `scheduler.params:WarmupLR`, ..., `launcher`; a section without a scope takes keys that are not known here
+- axolotl: `` (with the keys of all plugins), `datasets`, `trl`, `vllm`, `fsdp_config`, ...
 - llamafactory: ``
-- torchtune: `recipe:<name>`, `component:<dotted path as a user writes it>`
-- torchtitan: `training`, `parallelism`, ... (TOML sections), ``; from 0.3 the classes of `*.Config`
-- megatron-lm: ``; megatron-core: `TransformerConfig`, ...; megatron-bridge: `ConfigContainer`, `TrainingConfig`, ...
+- torchtune: `recipe:<name>` (keys that the recipe reads), `component:<dotted path as a user writes it>` (an option `**`:
+  takes any further keyword)
+- torchtitan: `training`, `parallelism`, `quantize.linear.float8`, ... (sections), ``; from 0.3 also the Python classes,
+  `Trainer.Config`, `TrainingConfig`, ...
+- megatron-lm: `` (flags), `extra` (flags that scripts of its repository add); megatron-core: `TransformerConfig`, ...;
+  megatron-bridge: ``, `train`, `model`, ... (sections), `TrainingConfig`, ... (classes)
 - peft: `lora`, `adalora`, ... (as trl)
-- vllm, sglang: `serve`, `env`; tensorrt-llm: `serve`, `LlmArgs`, ...
-- llama.cpp: `server`, `cli`
+- vllm: `serve`, `env`, and what a flag takes as JSON: `compilation_config`, `speculative_config`, ...; sglang: `serve`, `env`
+- llama.cpp: `server`, `cli`, `env`; its releases are llama-cpp-python's
 - torchrun: ``; nccl: `env`; pytorch: `env`
 
 A scope may inherit another table's scope (`trl` `sft` that of transformers' `TrainingArguments`): its options are found
@@ -55,7 +62,13 @@ ALIKE = 0.75  # difflib ratio from which a name counts as meant
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option in one release. `nargs` is argparse's (0: a switch); None for what is no flag."""
+    """One option in one release.
+
+    `type` joins bool, int, float, str, list, dict, enum, null and any by "|"; beside "enum" alone the `choices` are all
+    there are, beside "enum|str" they are the usual ones. `nargs` is argparse's (0: a switch); None for one value, and
+    for what is no flag. `spellings` are further flags with their dashes, or keys without. `default` is `NO_DEFAULT`
+    where the source computes it.
+    """
 
     name: str
     spellings: tuple[str, ...]
@@ -88,7 +101,7 @@ class History:
 class _Scope:
     rows: Mapping[str, Mapping[str, Any]]
     aliases: Mapping[str, tuple[str, ...]]  # folded spelling to canonical names
-    releases: dict[int, Mapping[str, Option]] = field(default_factory=dict)
+    releases: dict[tuple[int, str | None], Mapping[str, Option]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -104,6 +117,7 @@ class Table:
     _with: Mapping[str, list[str]]
     _raw: Mapping[str, Mapping[str, Mapping[str, Any]]]
     _read: dict[str, _Scope] = field(default_factory=dict)
+    _at: dict[str | None, int] = field(default_factory=dict)
 
     @property
     def newest(self) -> str:
@@ -111,13 +125,17 @@ class Table:
 
     def at(self, version: str | None) -> int:
         """The index of the newest listed release not above `version`; None, "main" and the like mean the newest."""
-        wanted = _number(version) if version else None
+        if version not in self._at:
+            self._at[version] = self._index(_number(version) if version else None)
+        return self._at[version]
+
+    def _index(self, wanted: tuple[float, ...] | None) -> int:
         if wanted is None:
             return len(self.versions) - 1
-        numbers = [_number(listed) for listed in self.versions]
+        numbers = [_number(listed) or () for listed in self.versions]
         if not wanted[-1] and wanted not in numbers:  # "0.8.5" stands for its post releases too
             wanted = (*wanted[:-1], LATEST)
-        return max((i for i, listed in enumerate(numbers) if listed and listed <= wanted), default=0)
+        return max((i for i, listed in enumerate(numbers) if listed <= wanted), default=0)
 
     def option(self, scope: str, name: str, version: str | None = None, *, beside: Beside = None) -> Option | None:
         """An option by its name or any spelling of it; None where that release does not have it."""
@@ -137,14 +155,13 @@ class Table:
 
     def options(self, scope: str, version: str | None = None, *, beside: Beside = None) -> Mapping[str, Option]:
         """The options of a scope in one release, inherited ones included, by canonical name."""
-        read, index = self._scope(scope), self.at(version)
-        if index not in read.releases:
+        read, index, other = self._scope(scope), self.at(version), self._inherited(scope)
+        companion = self._companion(other[0], version, beside) if other else None
+        if (index, companion) not in read.releases:
             own = {name: _option(name, record) for name, row in read.rows.items() if (record := _record(row, index))}
-            read.releases[index] = own
-        own_options = read.releases[index]
-        if other := self._inherited(scope):
-            return {**other[0].options(other[1], self._companion(other[0], version, beside)), **own_options}
-        return own_options
+            inherited = other[0].options(other[1], companion) if other else {}
+            read.releases[index, companion] = {**inherited, **own}
+        return read.releases[index, companion]
 
     def history(self, scope: str, name: str) -> History | None:
         """When a name existed and what became of it; None for a name that no listed release has."""
@@ -257,6 +274,7 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
+@cache
 @cache
 def _number(version: str) -> tuple[float, ...] | None:
     """A release number to compare by: "4.57.6", "v0.8.5.post1" (above 0.8.5), "1.0rc2" (below 1.0); None: no number."""

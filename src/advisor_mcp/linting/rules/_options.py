@@ -98,6 +98,8 @@ def _named(unit: Unit) -> Iterator[Named]:
             continue  # the section above is what is reported
         parts = [part for part in name.split(".") if not part.isdigit()]
         scope = ".".join(parts[:-1])
+        if scope and scope in known.scopes and not known.options(scope, unit.target):
+            continue  # that version takes any key there
         if parts and scope in known.scopes and not name.rpartition(".")[2].isdigit() and parts[-1] not in FREE:
             plain = parts[-1].removeprefix("fsdp_") if unit.tool == "axolotl" and scope == "fsdp_config" else parts[-1]
             yield Named(setting, ((known, scope, unit.target),), plain)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from advisor_mcp.linting.edits import advise, remove, rename, set_value
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.rule import Found, Problem, rule
+from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._ft import all_used, idle, used
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -222,7 +222,10 @@ def refused_option(unit: Unit, job: Job) -> Found:
             found = unit[name]
         if found and unit.since(since):
             version = "" if since == "0.1" else f" since axolotl {since}"
-            yield Problem(found, f"{found.written} is refused{version}", remove(found, why=advice))
+            severity: Severity | None = "warning" if unit.version is None and since != "0.1" else None
+            yield Problem(
+                found, f"{found.written} is refused{version}", remove(found, why=advice), severity=severity
+            )
 
 
 @rule("AX605", "pickled-checkpoints", tools=("axolotl",), harm="crash", causes=("save-safetensors",))

@@ -68,7 +68,7 @@ def parameter_offload_without_stage_3(unit: Unit, job: Job) -> Found:
     key = _stage_key(unit)
     fix = set_value(key, 3, why="or remove the parameter offload") if key else None
     yield Problem(
-        device,
+        unit.settings.get(device.name.rpartition(".")[0], device),
         f"{full(device)} does nothing under ZeRO stage {stage}; parameters are offloaded by stage 3 only",
         fix,
         _also(key),

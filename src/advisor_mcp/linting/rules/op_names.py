@@ -34,7 +34,7 @@ def _severity(unit: Unit, found: Named, *, close: bool) -> Severity:
     """error where the tool stops, warning where it goes on without the option, info where a script may have added it."""
     treated = treatment(unit, scope_of(found.setting))
     if treated == "refuses":
-        return "error"
+        return "error" if close or not found.assumed else "warning"  # another version may know it
     if treated == "ignores":
         return "warning" if close else "info"
     return "error" if close else "info"

@@ -44,7 +44,7 @@ def ranks_not_divisible_by_nodes(unit: Unit, job: Job) -> Found:
 
 @rule("SG002", "replicas-over-several-nodes", tools=SGLANG, harm="crash", causes=("dp-multi-node",))
 def replicas_over_several_nodes(unit: Unit, job: Job) -> Found:
-    """Allow replicas-over-several-nodes.
+    r"""Allow replicas-over-several-nodes.
 
     ## What it does
     Finds data parallelism over several nodes without data-parallel attention.
@@ -55,12 +55,14 @@ def replicas_over_several_nodes(unit: Unit, job: Job) -> Found:
 
     ## Example
     ```bash launch.sh
-    python -m sglang.launch_server --model-path Qwen/Qwen3-32B --tp-size 8 --dp-size 2 --nnodes 2 --node-rank 0 --dist-init-addr 10.0.0.1:5000
+    python -m sglang.launch_server --model-path Qwen/Qwen3-32B --tp-size 8 --dp-size 2 --nnodes 2 --node-rank 0 \
+      --dist-init-addr 10.0.0.1:5000
     ```
 
     ## Use instead
     ```bash launch.sh
-    python -m sglang.launch_server --model-path Qwen/Qwen3-32B --tp-size 8 --dp-size 2 --nnodes 2 --node-rank 0 --dist-init-addr 10.0.0.1:5000 --enable-dp-attention
+    python -m sglang.launch_server --model-path Qwen/Qwen3-32B --tp-size 8 --dp-size 2 --nnodes 2 --node-rank 0 \
+      --dist-init-addr 10.0.0.1:5000 --enable-dp-attention
     ```
 
     ## Versions
@@ -69,7 +71,7 @@ def replicas_over_several_nodes(unit: Unit, job: Job) -> Found:
     ## References
     - sglang 0.5.9, srt/server_args.py, check_server_args
     - sglang 0.5.23, srt/arg_groups/validation_hook.py, check_server_args
-    """  # noqa: E501
+    """
     replicas, nodes = size(unit, DATA), unit.number("nnodes", 1)
     if replicas and nodes and replicas > 1 and nodes > 1 and unit.absent("enable_dp_attention"):
         setting = unit.setting(*DATA)

@@ -49,6 +49,7 @@ def options_cut_off(unit: Unit, job: Job) -> Found:
     text = source.text
     first = text.rfind("\n", 0, start) + 1
     above = text[text.rfind("\n", 0, max(first - 1, 0)) + 1 : max(first - 1, 0)]
+    fix: Fix | None
     if above.lstrip().startswith("#"):
         begin = text.rfind("\n", 0, first - 1) + 1
         fix = Fix("take the comment out of the command", (Edit(source, begin, first, ""),))

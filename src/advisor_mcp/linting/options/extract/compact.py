@@ -12,7 +12,7 @@ from advisor_mcp.linting.options.extract.fields import Options
 from advisor_mcp.linting.options.extract.reading import Record
 
 KEYS = ("t", "d", "c", "ge", "gt", "le", "lt", "n", "req", "a", "dep", "to")
-LONGEST = 400  # characters of a default that is kept; longer ones say nothing to a linter
+LONGEST = 100  # characters of a default that is kept; longer ones say nothing to a linter
 
 
 @dataclass(frozen=True, slots=True)
