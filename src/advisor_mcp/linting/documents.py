@@ -14,6 +14,7 @@ from advisor_mcp.linting.source import SourceFile
 from advisor_mcp.linting.tree import Mapping, Syntax, at, walk
 from advisor_mcp.linting.unit import Setting, Unit, flatten, from_tree
 
+LAST_TITAN_WITH_TOML = "0.2.2"  # 0.3 is configured in Python
 Recogniser: TypeAlias = Callable[[Mapping, Syntax], list[Unit] | None]
 
 
@@ -98,7 +99,11 @@ def _torchtune(document: Mapping, syntax: Syntax) -> list[Unit] | None:
 def _torchtitan(document: Mapping, syntax: Syntax) -> list[Unit] | None:
     sections = _sections(document)
     titan = len(sections & anchors.TITAN_SECTIONS) >= 2 if syntax == "toml" else "parallelism" in sections
-    return [from_tree("torchtitan", document, syntax)] if titan and sections & anchors.TITAN_SECTIONS else None
+    if not titan or not sections & anchors.TITAN_SECTIONS:
+        return None
+    unit = from_tree("torchtitan", document, syntax)
+    unit.target = LAST_TITAN_WITH_TOML if syntax == "toml" else None
+    return [unit]
 
 
 def _megatron_tests(document: Mapping, syntax: Syntax) -> list[Unit] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from advisor_mcp.errors import AdvisorError
 from advisor_mcp.linting import edits, versions
+from advisor_mcp.linting.documents import LAST_TITAN_WITH_TOML
 from advisor_mcp.linting.job import Given, Job, together
 from advisor_mcp.linting.recognise import SYNTAXES, Reading, read_file
 from advisor_mcp.linting.rule import SEVERITIES, Harm, Problem, Rule, Severity, Skipped, rules, rules_for, span_of
@@ -358,10 +359,15 @@ def _distinct(found: Iterable[Finding]) -> list[Finding]:
     kept: dict[tuple[str, int, int], list[Finding]] = {}
     for finding in sorted(found, key=lambda f: (f.rule.startswith(GENERAL), SEVERITIES.index(f.severity), f.order)):
         here = kept.setdefault((finding.place.file, finding.place.line, finding.place.column), [])
-        causes = set(finding.causes)
-        if not any(other.rule == finding.rule or causes & set(other.causes) for other in here):
+        if not any(_covers(other, finding) for other in here):
             here.append(finding)
     return [finding for here in kept.values() for finding in here]
+
+
+def _covers(one: Finding, other: Finding) -> bool:
+    """Whether a finding at the same place says all that another one does."""
+    specific = other.rule.startswith(GENERAL) and one.severity == "error" and not one.rule.startswith(GENERAL)
+    return one.rule == other.rule or specific or bool(set(one.causes) & set(other.causes))
 
 
 def _finished(report: Report) -> Report:
@@ -392,9 +398,10 @@ TARGET_NAMES: Mapping[str, tuple[str, ...]] = {
 def _assumption(unit: Unit) -> list[str]:
     """What is said of a tool whose version nobody named: that the newest one is taken."""
     known = unit.table
-    return (
-        [f"{known.tool} {known.newest}, the newest listed, as no version is named"] if known and not unit.target else []
-    )
+    if known is None or unit.target:
+        last = unit.tool == "torchtitan" and unit.target == LAST_TITAN_WITH_TOML
+        return [f"torchtitan {unit.target}, the last version that reads TOML"] if last else []
+    return [f"{known.tool} {known.newest}, the newest listed, as no version is named"]
 
 
 def _set_target(unit: Unit, targets: Mapping[str, str]) -> None:

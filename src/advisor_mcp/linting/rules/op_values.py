@@ -70,9 +70,9 @@ def unknown_choice(unit: Unit, job: Job) -> Found:
         ):
             continue
         near = next(iter(difflib.get_close_matches(value.lower(), sorted(choices), 1, 0.5)), None)
-        if all(isinstance(choice, int) for choice in option.choices) or (
-            treatment(unit, scope_of(setting)) == "extends" and not (near and typo(value, near))
-        ):
+        by_number = all(isinstance(choice, int) for choice in option.choices) and as_number(value) is None
+        extended = treatment(unit, scope_of(setting)) == "extends" and unit.tool != "llamafactory"
+        if by_number or (extended and not (near and typo(value, near))):
             continue  # an enumeration that is named by its members, or a script that knows more
         listed = ", ".join(sorted(choices)[:12]) + (", ..." if len(choices) > 12 else "")
         message = f"{setting.shown} is none of {listed}" + (f"; did you mean {near!r}?" if near else "")

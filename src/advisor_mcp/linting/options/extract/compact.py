@@ -178,7 +178,7 @@ def kept(record: Record, siblings: Options) -> Record:
         del result["d"]
     if "c" in result:
         result["c"] = [c for c in result["c"] if isinstance(c, str | int | float | bool)]
-    if result.get("t") == "any":
+    if result.get("t") == "any" or ("enum" in str(result.get("t")) and not result.get("c")):
         del result["t"]
     point_on(record, result, siblings)
     return result

@@ -212,9 +212,12 @@ class Package:
         if isinstance(node, ast.BinOp) and type(node.op) in ARITHMETIC:
             pair = self.value(module, node.left, deeper), self.value(module, node.right, deeper)
             try:
-                return ARITHMETIC[type(node.op)](*pair)
+                result = ARITHMETIC[type(node.op)](*pair)
             except (TypeError, ArithmeticError) as error:
                 raise Unknown(ast.unparse(node)) from error
+            if result is None:
+                raise Unknown(ast.unparse(node))
+            return result
         if isinstance(node, ast.List | ast.Tuple | ast.Set):
             return [item for part in node.elts for item in self.items(module, part, deeper)]
         if isinstance(node, ast.Dict):
