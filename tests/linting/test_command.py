@@ -147,3 +147,17 @@ def test_the_tool_answers_for_texts_and_paths_alike(folder: Path) -> None:
         assert finding["fix"]
     full = call("lint_config", files={"ds.json": MISMATCH}, detail="full").data()
     assert '-  "train_batch_size": 9,\n' in full["findings"][0]["diff"]
+
+
+def test_over_a_network_texts_are_linted_and_paths_refused(folder: Path) -> None:
+    from advisor_mcp import access, call
+    from advisor_mcp.errors import UsageError
+
+    with access.limited(None):
+        assert call("lint_config", files={"ds.json": MISMATCH}).data()["findings"]
+        with pytest.raises(UsageError, match="this server reads no paths"):
+            call("lint_config", config=[str(folder / "ds.json")])
+    with access.limited(folder):
+        assert call("lint_config", config=["ds.json"]).data()["findings"]
+        with pytest.raises(UsageError, match="outside the folder"):
+            call("lint_config", config=["../other.json"])

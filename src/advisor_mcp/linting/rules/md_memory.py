@@ -166,7 +166,8 @@ def cache_that_does_not_fit(unit: Unit, job: Job) -> Found:
     if not 0 < room < cache:
         return
     said = f"{setting.shown}" if setting else f"the model's own length of {int(length):,}"
-    message = f"{said} needs {cache:.1f} GiB of cache for one sequence, and the weights leave {room:.1f} GiB of {share[0]:g} of a {gpu.name}"
+    left = f"{room:.1f} GiB of {share[0]:g} of a {gpu.name}"
+    message = f"{said} needs {cache:.1f} GiB of cache for one sequence, and the weights leave {left}"
     low = share[1]
     if low is not None and share[0] < 0.85 and gpu.memory_bytes * 0.9 / GIB - weights >= cache:
         yield Problem(low, message, set_value(low, 0.9), (setting,) if setting else ())

@@ -447,7 +447,7 @@ def changed_vocabulary_padding(unit: Unit, job: Job) -> Found:
             place,
             f"the vocabulary becomes {padded:,} ({vocabulary:,} + {int(extra)} tokens, a multiple of {int(multiple)} x tensor parallel "
             f"{tensor}), and the checkpoint has {vocabulary:,}",
-            advise("use the checkpoint's own padding (--make-vocab-size-divisible-by and tensor parallel as at its conversion), or convert it again"),
+            advise("keep the checkpoint's padding (--make-vocab-size-divisible-by, tensor parallel), or convert it again"),
         )  # fmt: skip
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from advisor_mcp.linting.options.extract import compact, sources
 
-DATA = Path(__file__).resolve().parents[1] / "data"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Downloads the listed releases of each tool, reads them, and writes one file per tool."""
     parser = argparse.ArgumentParser(prog="python -m advisor_mcp.linting.options.extract", description=__doc__)
     parser.add_argument("tools", nargs="*", help="tools to read (TOOL or TOOL=VERSION); all of them by default")
     parser.add_argument("--cache", type=Path, help="keep the unpacked sources here (default: a temporary folder)")
-    parser.add_argument("--output", type=Path, default=DATA, help="folder for the files (default: the package's own)")
+    parser.add_argument(
+        "--output", type=Path, default=compact.DATA, help="folder for the files (default: the package's own)"
+    )
     parser.add_argument(
         "--repositories", type=Path, help="folder of OWNER+NAME/repo clones, for tools without a package"
     )

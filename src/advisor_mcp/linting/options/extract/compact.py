@@ -11,6 +11,7 @@ from typing import Any
 from advisor_mcp.linting.options.extract.fields import Options
 from advisor_mcp.linting.options.extract.reading import Record
 
+DATA = Path(__file__).resolve().parents[1] / "data"
 KEYS = ("t", "d", "c", "ge", "gt", "le", "lt", "n", "req", "a", "dep", "to")
 LONGEST = 100  # characters of a default that is kept; longer ones say nothing to a linter
 
@@ -51,13 +52,19 @@ def write(tool: str, source: str, snapshots: list[Snapshot], path: Path) -> None
     path.write_text("{\n" + "\n".join(lines) + '\n"scopes": {\n' + ",\n".join(body) + "\n}\n}\n", encoding="utf-8")
 
 
+def written(tool: str, folder: Path) -> dict[str, Any]:
+    """Another tool's file: the one beside the file being written, else the shipped one, else one that is empty."""
+    for file in (folder / f"{tool}.json", DATA / f"{tool}.json"):
+        if file.exists():
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return found
+    return {"versions": [""], "dates": [""], "scopes": {}}
+
+
 def inherited_rows(reference: str, folder: Path) -> Options:
     """The rows of the scope that a scope inherits, from the file written before."""
     tool, _, scope = reference.partition(":")
-    file = folder / f"{tool}.json"
-    if not tool or not file.exists():
-        return {}
-    rows: Options = json.loads(file.read_text(encoding="utf-8"))["scopes"].get(scope, {})
+    rows: Options = written(tool, folder)["scopes"].get(scope, {}) if tool else {}
     return rows
 
 
@@ -66,7 +73,7 @@ def companions(tool: str, snapshots: list[Snapshot], folder: Path) -> list[str]:
 
     For the newest release, whatever is out by now. Reads the other tool's file, which must have been written before.
     """
-    other = json.loads((folder / f"{tool}.json").read_text(encoding="utf-8"))
+    other = written(tool, folder)
     chosen: list[str] = []
     for index, snapshot in enumerate(snapshots):
         newest = index == len(snapshots) - 1
