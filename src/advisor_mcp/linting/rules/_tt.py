@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 
+from advisor_mcp.linting.options import table
 from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -34,38 +33,28 @@ ANY = "**"
 
 
 @cache
-def tables() -> Mapping[str, Mapping[str, Mapping[str, str | None] | None]]:
-    """Modules, their components and parameters in 0.6.1; for 0.7.0 what differs, None for what is gone.
+def components(module: str, version: str) -> Mapping[str, frozenset[str]] | None:
+    """A module's components in a release with their parameters, or None where no release has such a module.
 
-    Made from the wheel of torchtune 0.6.1 and meta-pytorch/torchtune@bd2a0fc by reading the functions' heads.
+    `ANY` among the parameters means any keyword. A component without parameters counts for every release.
     """
-    found: Mapping[str, Mapping[str, Mapping[str, str | None] | None]] = json.loads(
-        files("advisor_mcp.linting.rules").joinpath("_tt_components.json").read_text(encoding="utf-8")
-    )
-    return found
-
-
-def components(module: str, version: str) -> Mapping[str, str] | None:
-    """A module's components in a version, or None where there is no such module."""
-    old = tables()["0.6.1"].get(module)
-    if version == "0.6.1":
-        return None if old is None else {name: said for name, said in old.items() if said is not None}
-    if module in tables()["0.7.0"]:
-        changed = tables()["0.7.0"][module]
-        if changed is None:
-            return None
-        both = {**(old or {}), **changed}
-        return {name: said for name, said in both.items() if said is not None}
-    return None if old is None else {name: said for name, said in old.items() if said is not None}
+    known, prefix = table("torchtune"), f"component:{module}."
+    held = {scope[len(prefix) :]: scope for scope in known.scopes if scope.startswith(prefix)}
+    direct = {name: scope for name, scope in held.items() if "." not in name}
+    if not direct:
+        return None
+    found = {name: frozenset(known.options(scope, version)) for name, scope in direct.items()}
+    without = {name for name, scope in direct.items() if not any(known.options(scope, v) for v in known.versions)}
+    return {name: taken for name, taken in found.items() if taken or name in without}
 
 
 def versions_in_use(unit: Unit) -> tuple[str, ...]:
     """Which tables a configuration is held against: both where no version is named."""
     if unit.version is None:
-        return ("0.6.1", "0.7.0")
+        return ("0.6.1", "0.7.0.dev0")
     if unit.before("0.6"):
         return ()
-    return ("0.7.0",) if unit.since("0.7") else ("0.6.1",)
+    return ("0.7.0.dev0",) if unit.since("0.7") else ("0.6.1",)
 
 
 def named(unit: Unit) -> Iterator[Setting]:

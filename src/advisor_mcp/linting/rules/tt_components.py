@@ -155,10 +155,10 @@ def unknown_component_option(unit: Unit, job: Job) -> Found:
 def _parameters(unit: Unit, setting: Setting) -> frozenset[str] | None:
     """The parameters of a component in the versions in use, None where they are not known or it takes anything."""
     module, _, name = setting.value.rpartition(".")
-    said = [held[name] for version in versions_in_use(unit) if (held := components(module, version)) and name in held]
-    if not said or any(ANY in text.split() for text in said):
+    taken = [held[name] for version in versions_in_use(unit) if (held := components(module, version)) and name in held]
+    if not taken or any(ANY in parameters for parameters in taken):
         return None
-    return frozenset(part for text in said for part in text.split())
+    return frozenset().union(*taken)
 
 
 @rule("TT003", "section-without-component", tools=("torchtune",), harm="crash", causes=("component-missing",))

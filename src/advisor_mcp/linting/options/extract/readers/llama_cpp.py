@@ -68,7 +68,9 @@ def option(call: str) -> tuple[list[str], Record]:
     if not head:
         return [], {}
     flags = [*LITERAL.findall(head[1]), *LITERAL.findall(head[2] or "")]
-    handler = TAKES.search(call, head.end())
+    # brackets of the help text are no lambda; blanked, so that places stay
+    bare = LITERAL.sub(lambda literal: " " * len(literal[0]), call)
+    handler = TAKES.search(bare, head.end())
     taken = [part.strip() for part in handler[1].split(",")][1:] if handler else []
     kinds = [next((kind for name, kind in KINDS.items() if name in part), "str") for part in taken]
     record: Record = {"t": kinds[0] if kinds else "bool"}

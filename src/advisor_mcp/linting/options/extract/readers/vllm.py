@@ -11,6 +11,11 @@ from advisor_mcp.linting.options.extract.packages import Release
 from advisor_mcp.linting.options.extract.reading import Module, Package, Record, top_level
 
 ENGINE = "vllm/engine/arg_utils.py"
+FRONTENDS = (  # where the server's own options have stood, newest first
+    "vllm/entrypoints/common/cli_args.py",
+    "vllm/entrypoints/launchers/cli_args.py",
+    "vllm/entrypoints/openai/cli_args.py",
+)
 HUMAN = {  # integers that the parser also takes as "1k" or "auto" (their own converter, set by name in get_kwargs)
     "max_model_len",
     "max_num_batched_tokens",
@@ -26,7 +31,7 @@ def read(release: Release) -> Snapshot:
     serve: Options = {}
     nested: dict[str, Options] = {}
     subcommand = release.first("vllm/entrypoints/cli/serve.py", "vllm/scripts.py")
-    frontend = release.first("vllm/entrypoints/common/cli_args.py", "vllm/entrypoints/openai/cli_args.py")
+    frontend = release.first(*FRONTENDS)
     for path, only in ((subcommand, "serve_parser"), (frontend, ""), (ENGINE, "")):
         if module := package.module(path):
             serve.update(own_flags(package, module, only))
