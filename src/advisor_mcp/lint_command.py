@@ -127,6 +127,8 @@ def _given(asked: Any) -> Given:
 def _words(said: Sequence[str]) -> tuple[str, ...]:
     """Rule ids, prefixes and names; raises `UsageError` for a word that is none of them."""
     words = tuple(part.strip() for text in said for part in text.split(",") if part.strip())
+    if not words:
+        return ()  # nothing to hold against the rules, which take a while to import
     known = rules()
     names = {rule.name for rule in known.values()}
     for word in words:

@@ -33,19 +33,22 @@ ANY = "**"
 
 
 @cache
-def components(module: str, version: str) -> Mapping[str, frozenset[str]] | None:
-    """A module's components in a release with their parameters, or None where no release has such a module.
+def components(module: str, version: str) -> Mapping[str, frozenset[str]]:
+    """A module's components by name with the parameters they take in a release; nothing for an unknown module.
 
-    `ANY` among the parameters means any keyword. A component without parameters counts for every release.
+    `ANY` among the parameters means any keyword. The table does not say since when a component without parameters
+    exists, so every component of any release is listed.
     """
     known, prefix = table("torchtune"), f"component:{module}."
     held = {scope[len(prefix) :]: scope for scope in known.scopes if scope.startswith(prefix)}
-    direct = {name: scope for name, scope in held.items() if "." not in name}
-    if not direct:
-        return None
-    found = {name: frozenset(known.options(scope, version)) for name, scope in direct.items()}
-    without = {name for name, scope in direct.items() if not any(known.options(scope, v) for v in known.versions)}
-    return {name: taken for name, taken in found.items() if taken or name in without}
+    return {name: frozenset(known.options(scope, version)) for name, scope in held.items() if "." not in name}
+
+
+@cache
+def modules() -> frozenset[str]:
+    """The modules that have components."""
+    scopes = (scope.removeprefix("component:") for scope in table("torchtune").scopes if scope.startswith("component:"))
+    return frozenset(path.rpartition(".")[0] for path in scopes)
 
 
 def versions_in_use(unit: Unit) -> tuple[str, ...]:

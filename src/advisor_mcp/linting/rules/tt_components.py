@@ -14,6 +14,7 @@ from advisor_mcp.linting.rules._tt import (
     component,
     components,
     family,
+    modules,
     named,
     packed,
     trains,
@@ -84,24 +85,19 @@ def unknown_component(unit: Unit, job: Job) -> Found:
             yield _missing(setting, f"torch.optim has no {name}", module, name, TORCH_OPTIM)
         if not module.startswith("torchtune.") or not versions:
             continue
-        found = [held for version in versions if (held := components(module, version)) is not None]
-        if found and not any(name in held for held in found):
-            yield _missing(
-                setting, f"{module} has no {name}", module, name, frozenset(n for held in found for n in held)
-            )
-        elif not found and _is_model_module(module):
-            yield Problem(setting, f"torchtune has no module {module}", None)
-
-
-def _is_model_module(module: str) -> bool:
-    """Whether it is one of the modules that the table lists all of."""
-    parts = module.split(".")
-    return len(parts) == 3 and parts[1] == "models"
+        held = components(module, versions[-1])
+        if name in held:
+            continue
+        if held and (problem := _missing(setting, f"{module} has no {name}", module, name, frozenset(held))).fix:
+            yield problem  # a name that resembles none may be a helper that the table does not list
+        elif not held and (near := difflib.get_close_matches(module, sorted(modules()), 1, 0.9)):
+            fix = set_value(setting, f"{near[0]}.{name}", why="the nearest module")
+            yield Problem(setting, f"torchtune has no module {module}", fix)
 
 
 def _missing(setting: Setting, message: str, module: str, name: str, known: frozenset[str]) -> Problem:
     longer = [other for other in sorted(known) if other.startswith(f"{name}_")]
-    near = longer or difflib.get_close_matches(name, sorted(known), 1, 0.6)
+    near = longer or difflib.get_close_matches(name, sorted(known), 1, 0.8)
     return Problem(
         setting, message, set_value(setting, f"{module}.{near[0]}", why="the nearest name") if near else None
     )
