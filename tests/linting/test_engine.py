@@ -184,7 +184,9 @@ def test_a_flag_is_removed_with_its_value_and_its_line(text: str, expected: str)
 
 def test_a_model_in_a_folder_beside_the_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text('{"num_attention_heads": 12, "model_type": "llama"}', encoding="utf-8")
+    (tmp_path / "model" / "config.json").write_text(
+        '{"num_attention_heads": 12, "model_type": "llama"}', encoding="utf-8"
+    )
     write(tmp_path, serve__sh="vllm serve ./model --tensor-parallel-size 8\n")
     report = lint(tmp_path, "serve.sh")
     assert "MD001" in [f.rule for f in report.findings]
@@ -200,3 +202,14 @@ def test_over_a_network_nothing_above_the_folder_is_read(tmp_path: Path) -> None
     assert lint(tmp_path / "inner").findings == []
     with access.limited(tmp_path / "inner"):
         assert [f[0] for f in found(lint(tmp_path / "inner"))] == ["DS001"]
+
+
+def test_comments_in_json_are_a_warning_where_the_tool_takes_them_and_the_rest_is_still_checked() -> None:
+    text = '{\n  // nine\n  "train_batch_size": 9,\n  "train_micro_batch_size_per_gpu": 4,\n}\n'
+    report = lint_text({"ds.json": text}, Options())
+    assert [(f.rule, f.severity, f.place.line) for f in report.findings] == [
+        ("CF001", "warning", 2),
+        ("DS001", "error", 3),
+    ]
+    other = lint_text({"train.json": '{"output_dir": "o", "bf16": true, "max_steps": 5,}'}, Options())
+    assert [(f.rule, f.severity) for f in other.findings] == [("CF001", "error")]

@@ -284,7 +284,12 @@ def _note_file(reading: Reading, report: Report, chosen: Mapping[str, Rule], nam
     if reading.malformed:
         report.files.append(source.name)
         report.texts[source.name] = source
-        _add_plain(report, chosen, "CF001", source, reading.malformed.offset, f"the file {reading.malformed.message}")
+        message = f"the file {reading.malformed.message}"
+        severity: Severity | None = None
+        if reading.units and all(unit.tool == "deepspeed" for unit in reading.units):
+            message += "; DeepSpeed's own reader (Hjson) takes it, transformers' and accelerate's do not"
+            severity = "warning"
+        _add_plain(report, chosen, "CF001", source, reading.malformed.offset, message, severity)
     elif reading.template:
         report.files.append(source.name)
         report.not_checked.append(
@@ -300,11 +305,17 @@ def _note_file(reading: Reading, report: Report, chosen: Mapping[str, Rule], nam
 
 
 def _add_plain(
-    report: Report, chosen: Mapping[str, Rule], id: str, source: SourceFile, offset: int, message: str
+    report: Report,
+    chosen: Mapping[str, Rule],
+    id: str,
+    source: SourceFile,
+    offset: int,
+    message: str,
+    severity: Severity | None = None,
 ) -> None:
     if id in chosen:
         span = Span(source, offset, min(offset + 1, len(source.text)))
-        report.findings.append(_finding(chosen[id], Problem(span, message)))
+        report.findings.append(_finding(chosen[id], Problem(span, message, severity=severity)))
         report.texts.setdefault(source.name, source)
         if source.name not in report.files:
             report.files.append(source.name)

@@ -40,10 +40,29 @@ def read_json(source: SourceFile) -> Node:
             if _COMMENT.match(source.text, _line(source.text, error.pos))
             else f"is not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
         )
-        raise Malformed(said, error.pos) from None
+        raise Malformed(said, error.pos, _tolerantly(source)) from None
     except ValueError:  # a number of more digits than the interpreter converts
         raise Malformed("holds a number of thousands of digits") from None
-    return _Builder(source).document()
+    return _Builder(source, source.text).document()
+
+
+_LOOSE = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/|#[^\n]*', re.DOTALL)
+_LAST_COMMA = re.compile(r'"(?:[^"\\\n]|\\.)*"|,(?=\s*[}\]])')
+
+
+def _tolerantly(source: SourceFile) -> Node | None:
+    """The document once comments and last commas are blanked, as Hjson's readers take it; None where that is not enough."""
+
+    def blank(found: re.Match[str]) -> str:
+        text = found.group()
+        return text if text.startswith('"') else "".join("\n" if char == "\n" else " " for char in text)
+
+    text = _LAST_COMMA.sub(blank, _LOOSE.sub(blank, source.text))
+    try:
+        json.loads(text)
+        return _Builder(source, text).document()
+    except (ValueError, RecursionError, Malformed):
+        return None
 
 
 def _line(text: str, at: int) -> int:
@@ -64,8 +83,8 @@ def _parser() -> Any:
 
 
 class _Builder:
-    def __init__(self, source: SourceFile) -> None:
-        self.source, self.data = source, source.text.encode()
+    def __init__(self, source: SourceFile, text: str) -> None:
+        self.source, self.data = source, text.encode()
         self.ascii, self.count = source.text.isascii(), 0
 
     def document(self) -> Node:

@@ -49,6 +49,8 @@ def read_file(source: SourceFile) -> Reading:
         reading.units = _units(source, syntax, reading)
     except Malformed as error:
         reading.malformed = error
+        if error.node is not None:
+            reading.units = _document(error.node, syntax, reading)
     except IsTemplate:
         reading.template = True
     return reading

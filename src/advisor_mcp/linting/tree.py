@@ -34,11 +34,14 @@ UNKNOWN: Final = Unknown()
 
 
 class Malformed(Exception):
-    """The text is not in the syntax of its file; one sentence and where it stops."""
+    """The text is not in the syntax of its file; one sentence and where it stops.
 
-    def __init__(self, message: str, offset: int = 0) -> None:
+    `node` is what a more tolerant reader makes of it, where there is one.
+    """
+
+    def __init__(self, message: str, offset: int = 0, node: Node | None = None) -> None:
         super().__init__(message)
-        self.message, self.offset = message, offset
+        self.message, self.offset, self.node = message, offset, node
 
 
 class IsTemplate(Exception):

@@ -84,9 +84,7 @@ def _open_ended(option: Option, value: str) -> bool:
     types = _types(option)
     if option.nargs in ("+", "*") or "list" in types:
         return all(part in {str(c) for c in option.choices} for part in re.split(r"[\s,]+", value)) or "," in value
-    return bool(types & {"str", "dict"}) or (
-        bool(types & {"int", "float"}) and as_number(value) is not None
-    )
+    return bool(types & {"str", "dict"}) or (bool(types & {"int", "float"}) and as_number(value) is not None)
 
 
 @rule("OP011", "out-of-bounds", tools=CHECKED, harm="crash", causes=("gpu-mem-util-range", "out-of-range"))
@@ -268,6 +266,9 @@ def _interval(setting: Setting) -> bool:
     return setting.name in ("eval_strategy", "evaluation_strategy", "save_strategy", "logging_strategy")
 
 
+UNIQUE = ("deepspeed", "torchtune", "llamafactory")  # whose readers refuse a repeated key
+
+
 @rule("OP014", "repeated-key", tools=("*",), harm="ignored", severity="warning", causes=("duplicate-key",))
 def repeated_key(unit: Unit, job: Job) -> Found:
     """Allow repeated-key.
@@ -294,10 +295,11 @@ def repeated_key(unit: Unit, job: Job) -> Found:
     ```
 
     ## Versions
-    All. OmegaConf (torchtune, LLaMA-Factory) refuses the file.
+    All. DeepSpeed and OmegaConf (torchtune, LLaMA-Factory) refuse the file, which is then an error.
 
     ## References
     - YAML 1.2.2, section 3.2.1.3: keys of a mapping are unique
+    - deepspeed 0.19.8, deepspeed/runtime/config_utils.py, dict_raise_error_on_duplicate_keys
     """
     if unit.tree is None or unit.tool == "env":
         return
@@ -325,9 +327,11 @@ def repeated_key(unit: Unit, job: Job) -> Found:
                     )
                     yield Problem(
                         first,
-                        f"{entry.name!r} stands here and again in line {entry.key.span.line}; only the last one counts",
+                        f"{entry.name!r} stands here and again in line {entry.key.span.line}; "
+                        + ("the tool refuses the file" if unit.tool in UNIQUE else "only the last one counts"),
                         remove(first, safe=False),
                         (entry.key.span,),
+                        "error" if unit.tool in UNIQUE else None,
                     )
                 seen[entry.name] = entry
 
