@@ -213,3 +213,10 @@ def test_comments_in_json_are_a_warning_where_the_tool_takes_them_and_the_rest_i
     ]
     other = lint_text({"train.json": '{"output_dir": "o", "bf16": true, "max_steps": 5,}'}, Options())
     assert [(f.rule, f.severity) for f in other.findings] == [("CF001", "error")]
+
+
+def test_an_adapters_own_file_is_held_against_its_class() -> None:
+    text = '{"peft_type": "LORA", "r": 16, "lora_alpha": 32, "lora_droput": 0.1, "target_modules": ["q_proj"]}'
+    report = lint_text({"adapter_config.json": text}, Options())
+    assert report.tools == {"adapter_config.json": ["peft"]}
+    assert [(f.rule, f.severity, f.key) for f in report.findings] == [("OP001", "warning", "lora_droput")]

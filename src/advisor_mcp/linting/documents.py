@@ -12,7 +12,7 @@ from advisor_mcp.linting.anchors import Anchor
 from advisor_mcp.linting.options import table
 from advisor_mcp.linting.source import SourceFile
 from advisor_mcp.linting.tree import Mapping, Syntax, at, walk
-from advisor_mcp.linting.unit import Setting, Unit, flatten, from_tree
+from advisor_mcp.linting.unit import Setting, Unit, flatten, from_tree, scalar_text
 
 LAST_TITAN_WITH_TOML = "0.2.2"  # 0.3 is configured in Python
 Recogniser: TypeAlias = Callable[[Mapping, Syntax], list[Unit] | None]
@@ -157,6 +157,12 @@ def _deepspeed(document: Mapping, syntax: Syntax) -> list[Unit] | None:
     return [from_tree("deepspeed", document, syntax)] if looks else None
 
 
+def _peft(document: Mapping, syntax: Syntax) -> list[Unit] | None:
+    """An adapter's `adapter_config.json`; its `peft_type` names the class of its options."""
+    kind = scalar_text(document.get("peft_type"))
+    return [from_tree("peft", document, syntax, kind.lower())] if kind else None
+
+
 def _hugging_face(document: Mapping, syntax: Syntax) -> list[Unit] | None:
     keys = _keys(document)
     anchored = keys & anchors.HF
@@ -203,6 +209,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     _srt_slurm,
     _megatron_tests,
     _by(anchors.ACCELERATE),
+    _peft,
     _torchtune,
     _deepspeed,
     _by(anchors.AXOLOTL),

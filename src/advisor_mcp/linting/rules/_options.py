@@ -12,7 +12,7 @@ from advisor_mcp.linting.unit import Setting, Unit
 # what a tool does with a name it does not know
 Treatment: TypeAlias = Literal["refuses", "ignores", "extends"]
 COMMAND_LINES = ("vllm", "sglang", "llama.cpp", "torchrun", "accelerate_launch", "tensorrt-llm")
-FLAT = ("hf_trainer", "trl", "llamafactory", "megatron-lm")
+FLAT = ("hf_trainer", "trl", "llamafactory", "megatron-lm", "peft")
 NESTED = ("deepspeed", "accelerate", "axolotl", "torchtitan")
 CHECKED = (*COMMAND_LINES, *FLAT, *NESTED)
 # DeepSpeed's sections that are pydantic models, which forbid extra keys; the others are dictionaries
@@ -134,7 +134,7 @@ def treatment(unit: Unit, scope: str = "") -> Treatment:
         return "refuses" if scope in STRICT_SECTIONS else "ignores"
     if unit.tool == "accelerate":
         return "ignores" if scope else "refuses"
-    if unit.tool == "axolotl":
+    if unit.tool in ("axolotl", "peft"):
         return "ignores"
     return "extends"  # a script adds its own options to the tool's
 
