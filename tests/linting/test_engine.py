@@ -174,7 +174,7 @@ def test_an_edit_changes_nothing_else(name: str, text: str, change: str, expecte
     ],
 )
 def test_a_flag_is_removed_with_its_value_and_its_line(text: str, expected: str) -> None:
-    from advisor_mcp.linting.commands import parse_options
+    from advisor_mcp.linting.flag_words import parse_options
     from advisor_mcp.linting.shell import read_shell
     from advisor_mcp.linting.source import SourceFile
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence as Words
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
 
-from advisor_mcp.linting.options import Option, Table, table, tools
-from advisor_mcp.linting.reading_json import read_json
+from advisor_mcp.linting.flag_words import after, parse_options
+from advisor_mcp.linting.scripts import tool_of_script
 from advisor_mcp.linting.shell import Command, Variable, read_shell
+from advisor_mcp.linting.slurm import SLURM_SHORT, SLURM_SWITCHES
 from advisor_mcp.linting.source import SourceFile, Span
-from advisor_mcp.linting.tree import UNKNOWN, IsTemplate, Malformed, Mapping, Sequence
-from advisor_mcp.linting.unit import Setting, Unit, flatten
+from advisor_mcp.linting.tree import UNKNOWN
+from advisor_mcp.linting.unit import Setting, Unit
 from advisor_mcp.linting.words import HOLE, Word, joined, split
-
-_NEGATIVE = re.compile(r"-(\d|\.\d)")
-_FLAG = re.compile(r"--?[A-Za-z]")
 
 
 @dataclass
@@ -106,141 +102,6 @@ def _env_word(name: str, word: Word) -> Setting:
     place = word.sub(len(name) + 1) if text else word.span
     key = Span(word.span.source, word.span.start, word.span.start + len(name))
     return Setting(name, UNKNOWN if HOLE in text else text, key, place, name, "env")
-
-
-# ---- options ----
-
-
-@dataclass
-class Options:
-    """What the flags of a command line say."""
-
-    settings: dict[str, Setting]
-    positionals: list[Word]
-    open: bool
-    rest: tuple[Word, ...] = ()
-
-
-def parse_options(
-    words: Words[Word], tool: str, scope: str, *, stop: bool = False, target: str | None = None
-) -> Options:
-    """Read flags by the tool's option table; a flag that is not in it takes the next word unless that is a flag too.
-
-    With `stop` the first positional ends it and the remaining words are left in `rest` (a launcher and its script).
-    """
-    known = table(tool) if tool in tools() else None
-    if known is not None and scope not in known.scopes:
-        known = None
-    found = Options({}, [], False)
-    at, script = 0, None
-    while at < len(words):
-        word = words[at]
-        at += 1
-        if word.spreads:
-            found.open, script = True, at - 1
-            continue
-        text = word.text
-        if text == "--":
-            continue
-        if not _FLAG.match(text) or _NEGATIVE.match(text):
-            found.positionals.append(word)
-            if stop:
-                found.rest = tuple(words[at - 1 :])
-                return found
-            continue
-        written, equals, tail = text.partition("=")
-        option = known.option(scope, written, target) if known else None
-        name = _canonical(written, option)
-        if stop and name in ("m", "module"):
-            found.settings["module"] = Setting("module", True, word.span, word.span, written, "shell")
-            found.rest = tuple(words[at:])
-            return found
-        if stop and known and option is None and script is not None:
-            found.rest = tuple(words[script:])  # the unknown variable before it was the script
-            return found
-        key = Span(word.span.source, word.span.start, min(word.span.start + len(written), word.span.end))
-        if equals:
-            place = word.sub(len(written) + 1) if tail else word.span
-            _keep(found, name, tail, key, place, written, (_tail(word, len(written) + 1),))
-            continue
-        values, at = _values(words, at, option, known is not None)
-        if not values:
-            switch = not _negates(written, option, name)
-            found.settings[name] = Setting(name, switch, key, key, written, "shell")
-            continue
-        place = Span(values[0].span.source, values[0].span.start, values[-1].span.end)
-        if values[-1].span.source is not values[0].span.source or place.end < place.start:
-            place = values[0].span
-        text = values[0].text if len(values) == 1 else " ".join(value.text for value in values)
-        _keep(found, name, text, key, place, written, tuple(values))
-    return found
-
-
-def _canonical(written: str, option: Option | None) -> str:
-    name = option.name if option else written.lstrip("-")
-    return name.lstrip("-").replace("-", "_")
-
-
-def _negates(written: str, option: Option | None, name: str) -> bool:
-    """Whether a switch is the ``--no-`` form of an option that is known by its positive name."""
-    plain = written.lstrip("-").replace("-", "_")
-    return option is not None and plain.startswith("no_") and not name.startswith("no_")
-
-
-def _tail(word: Word, start: int) -> Word:
-    return replace(word, pieces=word.pieces) if start <= 0 else Word(_cut(word, start), word.sub(start), word.quoted)
-
-
-def _cut(word: Word, start: int) -> tuple[Any, ...]:
-    from advisor_mcp.linting.shell import _dropped
-
-    return _dropped(word.pieces, start)
-
-
-def _values(words: Words[Word], at: int, option: Option | None, has_table: bool) -> tuple[list[Word], int]:
-    most: float = 1
-    if option is not None:
-        if option.nargs in ("+", "*") or option.nargs == "...":
-            most = float("inf")
-        elif isinstance(option.nargs, int):
-            most = option.nargs
-        elif option.type == "bool" and option.nargs is None:
-            most = 1
-    found: list[Word] = []
-    while at < len(words) and len(found) < most:
-        word = words[at]
-        if word.spreads:
-            break
-        if (_FLAG.match(word.text) and not word.quoted) or (word.text.startswith("--") and " " not in word.text):
-            break
-        if option is None and not has_table and word.text.endswith(".py"):
-            break
-        found.append(word)
-        at += 1
-    if not found and at < len(words) and words[at].spreads and most >= 1 and option is not None and option.nargs != 0:
-        return [words[at]], at + 1  # an unknown variable outside quotes stands for the one value that must follow
-    if not found and at < len(words) and words[at].spreads and option is None:
-        return [words[at]], at + 1
-    return found, at
-
-
-def _keep(found: Options, name: str, text: str, key: Span, place: Span, written: str, values: tuple[Word, ...]) -> None:
-    value: Any = UNKNOWN if HOLE in text else text
-    found.settings[name] = Setting(name, value, key, place, written, "shell")
-    stripped = text.strip()
-    if stripped[:1] in ("{", "[") and len(values) == 1 and len(stripped) > 2:
-        embedded = values[0].span.source.embedded(values[0].text.replace(HOLE, "null"), values[0].offsets)
-        try:
-            tree = read_json(embedded)
-        except (Malformed, IsTemplate):
-            return
-        if isinstance(tree, Mapping):
-            for path, setting in flatten(tree, "json").items():
-                found.settings[f"{name}.{path}"] = replace(setting, name=f"{name}.{path}")
-        if isinstance(tree, Sequence):
-            from advisor_mcp.linting.tree import plain
-
-            found.settings[name] = Setting(name, plain(tree), key, place, written, "shell", tree)
 
 
 def tool_unit(
@@ -420,77 +281,6 @@ def _script(line: Line, name: str | None = None) -> list[Unit]:
     return [unit]
 
 
-MEGATRON_FLAGS = {
-    "tensor_model_parallel_size", "pipeline_model_parallel_size", "num_layers", "hidden_size", "num_attention_heads", "seq_length",
-    "micro_batch_size", "global_batch_size", "train_iters", "train_samples", "max_position_embeddings", "context_parallel_size",
-    "expert_model_parallel_size", "tokenizer_type", "use_mcore_models", "use_checkpoint_args", "sequence_parallel", "ckpt_format",
-}  # fmt: skip
-HF_FLAGS = {
-    "per_device_train_batch_size", "output_dir", "model_name_or_path", "num_train_epochs", "gradient_accumulation_steps", "save_strategy",
-    "evaluation_strategy", "eval_strategy", "logging_steps", "save_steps", "warmup_ratio", "gradient_checkpointing", "fsdp", "report_to",
-    "learning_rate", "bf16", "fp16", "optim", "lr_scheduler_type",
-}  # fmt: skip
-TRL_FLAGS = {
-    "use_peft", "lora_r", "dataset_name", "max_seq_length", "packing", "num_generations", "max_length", "attn_implementation", "use_vllm",
-    "max_completion_length", "max_prompt_length", "lora_target_modules", "dataset_text_field", "padding_free", "assistant_only_loss",
-}  # fmt: skip
-LLAMAFACTORY_FLAGS = {
-    "finetuning_type",
-    "stage",
-    "template",
-    "cutoff_len",
-    "quantization_bit",
-    "lora_target",
-    "flash_attn",
-    "neat_packing",
-}
-
-
-def tool_of_script(script: str, words: Words[str]) -> tuple[str, str]:
-    """Which tool's options a script takes, by its name and its flags; ``script`` where they are nobody's."""
-    flags = {w.split("=")[0].lstrip("-").replace("-", "_") for w in words if _FLAG.match(w)}
-    base = PurePosixPath(script).name
-    if (
-        base
-        in (
-            "pretrain_gpt.py",
-            "pretrain_llama.py",
-            "pretrain_mamba.py",
-            "pretrain_bert.py",
-            "pretrain_t5.py",
-            "pretrain_vlm.py",
-        )
-        or len(flags & MEGATRON_FLAGS) >= 3
-    ):
-        return "megatron-lm", ""
-    if "torchtitan" in script or any(flag.startswith(("parallelism.", "training.", "job.")) for flag in flags):
-        return "torchtitan_cli", ""
-    if len(flags & LLAMAFACTORY_FLAGS) >= 2:
-        return "llamafactory", ""
-    method = _METHOD.search(base)
-    hf = flags & HF_FLAGS
-    if method and (hf or flags & TRL_FLAGS) and base.removesuffix(".py") in TRL_SCRIPTS:
-        return "trl", TRL_SCRIPTS[base.removesuffix(".py")]
-    if len(hf) >= 3 or ("output_dir" in flags and len(hf) >= 2):
-        return "hf_trainer", "TrainingArguments"
-    return "script", ""
-
-
-_METHOD = re.compile(r"sft|dpo|grpo|kto|orpo|cpo|rloo|ppo|reward|gkd")
-TRL_SCRIPTS = {
-    "sft": "sft",
-    "dpo": "dpo",
-    "grpo": "grpo",
-    "kto": "kto",
-    "rloo": "rloo",
-    "orpo": "orpo",
-    "cpo": "cpo",
-    "gkd": "gkd",
-    "reward_modeling": "reward",
-    "reward": "reward",
-}
-
-
 def _vllm(line: Line) -> list[Unit]:
     if len(line.words) < 2 or line.words[1].text != "serve":
         return []
@@ -601,19 +391,6 @@ def _srun(line: Line) -> list[Unit]:
     return [unit, *units_of_line(inner)]
 
 
-SLURM_SHORT = {
-    "-N": "nodes", "-n": "ntasks", "-c": "cpus_per_task", "-G": "gpus", "-t": "time", "-p": "partition", "-J": "job_name", "-o": "output",
-    "-e": "error", "-A": "account", "-w": "nodelist", "-x": "exclude", "-q": "qos", "-a": "array", "-C": "constraint", "-D": "chdir",
-    "-l": "label", "-u": "unbuffered", "-K": "kill_on_bad_exit", "-d": "dependency", "-W": "wait", "-m": "distribution",
-}  # fmt: skip
-SLURM_SWITCHES = {
-    "-l", "--label", "-u", "--unbuffered", "--exclusive", "--pty", "-K", "--kill-on-bad-exit", "--overlap", "-v", "--verbose", "--no-kill",
-    "--oversubscribe", "--container-remap-root", "--no-container-mount-home", "--container-writable", "--container-mount-home", "--exact",
-    "--requeue", "--no-requeue", "--wait-all-nodes", "-Q", "--quiet", "--reboot", "--spread-job", "--contiguous",
-    "--no-container-entrypoint", "--container-readonly", "--no-container-remap-root", "-s", "-O", "--overcommit", "-k",
-}  # fmt: skip
-
-
 def _mpirun(line: Line) -> list[Unit]:
     return units_of_line(_tool_prefix(line))
 
@@ -686,7 +463,7 @@ def _docker(line: Line) -> list[Unit]:
         if written in ("-e", "--env"):
             name = tail.partition("=")[0]
             if "=" in tail and re.fullmatch(r"\w+", name):
-                env[name] = _env_word(name, value if not equals else _tail(word, len(written) + 1))
+                env[name] = _env_word(name, value if not equals else after(word, len(written) + 1))
             continue
         name = written.lstrip("-").replace("-", "_")
         name = {"net": "network"}.get(name, name)
@@ -775,47 +552,3 @@ def env_unit(source: SourceFile, env: Dictionary[str, Setting]) -> Unit | None:
         return None
     first = min(env.values(), key=lambda setting: setting.key.start)
     return Unit("env", source, first.key, "env", None, dict(env))
-
-
-def sbatch_unit(source: SourceFile, comments: Iterable[Span]) -> Unit | None:
-    """The unit of a batch script's `#SBATCH` lines."""
-    settings: dict[str, Setting] = {}
-    for comment in comments:
-        match = re.match(r"#SBATCH\s+", comment.text)
-        if not match:
-            continue
-        for option in re.finditer(r"(--?[A-Za-z][\w-]*)(?:[=\s]\s*([^\s#]+))?", comment.text[match.end() :]):
-            start = comment.start + match.end() + option.start()
-            name = SLURM_SHORT.get(option[1], option[1].lstrip("-").replace("-", "_"))
-            key = Span(source, start, start + len(option[1]))
-            value: Any = option[2] if option[2] is not None else True
-            base = comment.start + match.end()
-            place = Span(source, base + option.start(2), base + option.end(2)) if option[2] is not None else key
-            if isinstance(value, str) and re.search(r"[<{$%]", value) and name not in ("output", "error"):
-                value = UNKNOWN
-            settings[name] = Setting(name, value, key, place, option[1], "shell")
-            break
-    if not settings:
-        return None
-    return Unit("slurm", source, next(iter(settings.values())).key, "sbatch", None, settings)
-
-
-def loads(text: str) -> Any:
-    """JSON, or None where it is none."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-__all__ = [
-    "Line",
-    "Options",
-    "Table",
-    "env_unit",
-    "parse_options",
-    "sbatch_unit",
-    "units_of_command",
-    "units_of_image",
-    "units_of_line",
-]

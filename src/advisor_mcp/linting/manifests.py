@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from advisor_mcp.linting import commands
-from advisor_mcp.linting.commands import Line, nested, parse_options, units_of_image, units_of_line
+from advisor_mcp.linting.commands import Line, nested, units_of_image, units_of_line
+from advisor_mcp.linting.flag_words import parse_options
 from advisor_mcp.linting.shell import read_shell
 from advisor_mcp.linting.source import SourceFile, Span
 from advisor_mcp.linting.tree import UNKNOWN, Entry, Mapping, Node, Scalar, Sequence, Syntax, at, plain

@@ -13,6 +13,7 @@ from advisor_mcp.linting.reading_json import read_json
 from advisor_mcp.linting.reading_toml import read_toml
 from advisor_mcp.linting.reading_yaml import read_yaml
 from advisor_mcp.linting.shell import Script, read_shell
+from advisor_mcp.linting.slurm import sbatch_unit
 from advisor_mcp.linting.source import SourceFile, Span
 from advisor_mcp.linting.tree import IsTemplate, Malformed, Mapping, Node, Syntax, plain
 from advisor_mcp.linting.unit import Setting, Unit
@@ -120,7 +121,7 @@ def script_units(script: Script) -> list[Unit]:
     for unit in found:
         if unit.source is source:
             env |= {name: held for name, held in unit.env.items() if name not in env}
-    for extra in (commands.env_unit(source, env), commands.sbatch_unit(source, script.comments)):
+    for extra in (commands.env_unit(source, env), sbatch_unit(source, script.comments)):
         if extra:
             found.insert(0, extra)
     for document in script.documents:

@@ -271,7 +271,7 @@ class _Reader:
         for item in self.words_of(node):
             name, equals, _ = item.text.partition("=")
             if equals and name.isidentifier():
-                value = _dropped(item.pieces, len(name) + 1)
+                value = dropped(item.pieces, len(name) + 1)
                 self.vars[name] = Variable(item.span, value, exported=True)
 
     def assign(self, node: Any, exported: bool = False, into: dict[str, Variable] | None = None) -> None:
@@ -460,7 +460,7 @@ def _unescaped(piece: Piece, quoted: bool) -> Text:
     return tuple(found)
 
 
-def _dropped(text: Text, count: int) -> Text:
+def dropped(text: Text, count: int) -> Text:
     """The text without its first `count` characters."""
     found = list[Piece]()
     for piece in text:
