@@ -84,6 +84,14 @@ def test_any_text_at_all_is_answered(name: str, text: str) -> None:
         ("a.toml", "a." * 5_000 + "b = 1\n"),
         ("a.json", '{"train_batch_size": ' + "9" * 5_000 + "}"),
         ("a.sh", "vllm serve m --tensor-parallel-size 99999999999999999999 --max-model-len 1e308\n"),
+        (
+            "a.sh",
+            "python -m sglang.launch_server --model-path m --tp 8 --dp 99999999999999999999 --enable-dp-attention\n",
+        ),
+        (
+            "a.yaml",
+            "# trl grpo\noutput_dir: o\nnum_generations: 99999999999999999998\nper_device_train_batch_size: 99999999999999999999\n",
+        ),
     ],
 )
 def test_what_grows_without_end_is_cut(name: str, text: str) -> None:

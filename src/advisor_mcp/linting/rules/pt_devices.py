@@ -17,7 +17,7 @@ def _wrong(value: str) -> tuple[str, str | None] | None:
     span = re.fullmatch(r"(\d+)\s*(?:-|\.\.|:)\s*(\d+)", value.strip())
     if span and int(span[1]) < int(span[2]) < 64:
         return "CUDA knows no ranges and takes the first number only", ",".join(
-            str(n) for n in range(int(span[1]), int(span[2]) + 1)
+            str(n) for n in range(int(span[1]), min(int(span[2]), int(span[1]) + 1024) + 1)
         )
     if re.fullmatch(r"\d+([\s;]+\d+)+", value.strip()):
         return "CUDA wants commas and takes the first number only", ",".join(re.split(r"[\s;]+", value.strip()))

@@ -1,5 +1,7 @@
 """SGLang's parallelism: nodes, data-parallel attention, expert parallelism."""
 
+import math
+
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
@@ -116,7 +118,7 @@ def attention_groups_not_dividing(unit: Unit, job: Job) -> Found:
     groups, tensor = attention_groups(unit), size(unit, TENSOR)
     setting = unit.setting("attn_dp_size", *DATA)
     if groups and tensor and setting is not None and groups > 1 and tensor % groups:
-        below = max(n for n in range(1, groups + 1) if tensor % n == 0)
+        below = math.gcd(int(tensor), int(groups))
         message = f"attention is split into {groups} groups, which do not divide tp-size = {tensor}"
         yield Problem(setting, message, set_value(setting, below), _given(unit, TENSOR))
 

@@ -42,7 +42,7 @@ def _place(unit: Unit) -> Setting | Unit:
 def _divisor(unit: Unit, total: int, wanted: int) -> Fix:
     """Another group size, the largest that fits and is not larger."""
     setting = unit.setting("num_generations")
-    right = next((size for size in range(min(wanted, total), 1, -1) if total % size == 0), total)
+    right = next((size for size in range(min(wanted, total, 4096), 1, -1) if total % size == 0), total)
     fits = advise(f"use a group size that divides {total}, or batches that are a multiple of the group")
     return set_value(setting, right, why=f"a divisor of {total}") if setting and right > 1 else fits
 
