@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUND = ("errors", "results", "content", "access", "declaration", "arguments", "terminal")
+GROUND = ("errors", "results", "content", "access", "declaration", "arguments", "terminal", "findings")
 FLOORS = [
     GROUND,
     ("knowledge",),
