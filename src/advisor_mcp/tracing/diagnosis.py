@@ -61,7 +61,7 @@ def _together(found: list[tuple[Case, Finding[Case]]], of: int) -> list[Finding[
     for group in by_name.values():
         case, worst = max(group, key=lambda pair: pair[1].seen.saves_at_most_percent or pair[1].seen.measured)
         devices = {id(where) for where, _ in group}
-        where = f"on {len(devices)} of {of} devices; figures of {label(case)}, the worst" if of > 1 else None
+        where = f"{len(devices)} of {of} devices, worst {label(case)}" if of > 1 else None
         told.append(replace(worst, seen=replace(worst.seen, where=worst.seen.where or where)))
     return told
 
