@@ -176,9 +176,8 @@ class _Reading:
                 kind = HOST_KINDS.get(category)
                 if kind is None:
                     continue
-            if kind is Host.PYTHON:
-                if not event.dur or event.dur < SHORTEST_PYTHON_US:
-                    continue
+            if kind is Host.PYTHON and (not event.dur or event.dur < SHORTEST_PYTHON_US):
+                continue
             on_host.append((event, kind))
         if on_device:
             self._take_device(on_device)
