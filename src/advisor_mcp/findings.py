@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -126,7 +126,7 @@ class Family(Generic[Evidence]):
         return sorted(found, key=order)
 
 
-def order(finding: Finding[Evidence]) -> tuple[int, float, str]:
+def order(finding: Finding[Any]) -> tuple[int, float, str]:
     """The key to sort findings by: severity, then the most that can be saved, then the name."""
     seen = finding.seen
     return SEVERITIES.index(finding.severity), -(seen.saves_at_most_percent or 0.0), finding.kind.name
