@@ -132,7 +132,6 @@ class MemoryHistory:
     devices: tuple[DeviceMemory, ...]
     expandable_segments: bool | None = None
     max_split_bytes: int | None = None
-    doubts: tuple[Doubt, ...] = ()
 
     @property
     def expandable(self) -> bool:
