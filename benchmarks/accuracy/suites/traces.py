@@ -109,7 +109,7 @@ def other_facts(case: Case, answer: Mapping[str, Any]) -> Iterator[tuple[str, An
         yield "peak_bytes", wanted, _first(answer.get("memory"), "peak_bytes")
     if "recompiles" in exact or "recompiles" in case.measured:
         wanted = exact.get("recompiles", case.measured.get("recompiles"))
-        yield "recompiles", wanted, _first(answer.get("compilation"), "recompiles")
+        yield "recompiles", wanted, _first(answer.get("compilation"), "recompilations")
     if "dataloader_share_pct" in case.measured:
         rows = [row for row in answer["findings"] if row["name"] == "dataloader-stall"]
         ours = round(rows[0]["measured"], 2) if rows else None
