@@ -121,7 +121,7 @@ def short(name: str, width: int = 90) -> str:
     """A kernel's name as people know it: without return type, template and argument lists, cut at `width`."""
     text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "")
     functor = (
-        re.search(r"(\w*(?:Functor|_kernel_cuda|Ops?)\b\w*)", text[20:])
+        re.search(r"(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
         if "elementwise" in text or "reduce" in text
         else None
     )
