@@ -65,7 +65,9 @@ class Ceilings:
     def fastest(self, dtypes: Iterable[str]) -> str:
         """The dtype of these with the highest rate; the last one where the device has none of them."""
         listed = list(dtypes)
-        return max((name for name in listed if self.has(name)), key=lambda name: self.rate(name).value, default=listed[-1])
+        return max(
+            (name for name in listed if self.has(name)), key=lambda name: self.rate(name).value, default=listed[-1]
+        )
 
     def bandwidth(self) -> Ceiling:
         """10^9 bytes per second to and from the device's memory; raises `CannotAnswer` where neither source has a figure."""

@@ -15,7 +15,11 @@ from advisor_mcp.formulas.precision import BYTES
 
 Limit = Literal["compute", "memory", "launch"]
 WIDTHS = BYTES | {"tf32": 4, "fp4": 0.5}
-OUTPUT = {"fp8": 2, "int8": 4, "fp4": 2}  # bytes of a result that is not as wide as what was multiplied: bf16, int32, bf16
+OUTPUT = {
+    "fp8": 2,
+    "int8": 4,
+    "fp4": 2,
+}  # bytes of a result that is not as wide as what was multiplied: bf16, int32, bf16
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +121,3 @@ def attention(
     if materialised:
         moved = moved + 4 * width * batch * query_heads * query_length * context_length
     return Work(2 * batch * query_heads * pairs * (head_dim + values), moved)
-

@@ -211,7 +211,9 @@ def _group(op: Op, tensors: Sequence[Tensor]) -> str:
     if not op.flops:
         return REST
     if op.kind == "linear" and tensors:
-        return {"attention": "attention projections"}.get(tensors[0].role, tensors[0].role)
+        # a tied head multiplies with the embedding
+        named = {"attention": "attention projections", "token_embedding": "lm_head"}
+        return named.get(tensors[0].role, tensors[0].role)
     return SCORES if op.kind == "attention" else op.kind
 
 
@@ -262,7 +264,9 @@ def step(lowered: Lowered, ceilings: Ceilings, work: Workload) -> Step:
     bandwidth = 1e9 * ceilings.bandwidth().value
     passes = 1 + BACKWARD if work.phase == "training" else 1
     state = _state_bytes(lowered, work, sizes)
-    rates = {name: 1e12 * ceilings.rate(name).value for name in {item.arithmetic for item in lowered.items if item.flops}}
+    rates = {
+        name: 1e12 * ceilings.rate(name).value for name in {item.arithmetic for item in lowered.items if item.flops}
+    }
     parts: dict[tuple[str, str], Part] = {}
     for item in lowered.items:
         part = parts.setdefault((item.group, item.arithmetic), Part(item.group, item.arithmetic))
@@ -338,12 +342,14 @@ def tokens_to_ridge(part: Part, ceilings: Ceilings, sizes: Sizes) -> int | None:
     if len(products) < len(part.items) or part.group == SCORES:
         return None
     one = {**sizes, "b": 1, "s": 1}
-    per_token = sum(item.layers * total(item.flops, one) for item in products) / (1e12 * ceilings.rate(part.dtype).value)
+    per_token = sum(item.layers * total(item.flops, one) for item in products) / (
+        1e12 * ceilings.rate(part.dtype).value
+    )
     bandwidth = 1e9 * ceilings.bandwidth().value
 
     def is_computing(tokens: int) -> bool:
         moved = sum(i.shared_bytes + i.routed_bytes * touched(i, tokens) / i.experts for i in products)
-        return tokens * per_token >= moved / bandwidth
+        return bool(tokens * per_token >= moved / bandwidth)
 
     return fewest(is_computing)
 

@@ -99,8 +99,9 @@ def _values(row: Measurement) -> tuple[Any, ...]:
 
 
 def _measurement(row: tuple[Any, ...]) -> Measurement:
-    number, *values, how = row
-    return Measurement(*values, how=json.loads(how), id=number)
+    number, *told, how = row
+    named = dict(zip(COLUMNS.split(", "), told, strict=False))
+    return Measurement(**named, how=json.loads(how), id=number)
 
 
 def file_path() -> Path:
