@@ -16,6 +16,7 @@ from typing import Any
 from advisor_mcp import catalogue, cli, connecting, content, flags
 from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
+from advisor_mcp.knowledge import measurements
 from advisor_mcp.linting.rule import INDEX, Rule, made_index, rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +92,8 @@ def rule_list() -> str:
     for prefix, found in groups.items():
         parts.append(f"## {prefix}\n\n| rule | name | severity | harm | what it does |\n|---|---|---|---|---|")
         parts += [
-            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |" for r in found
+            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |"
+            for r in found
         ]
         parts.append("")
     return "\n".join(parts)
@@ -215,7 +217,7 @@ def output_of(command: str) -> str:
         raise RuntimeError(f"only {flags.PROGRAM} commands can be shown, not {command!r}")
     theirs = os.environ.pop(content.VARIABLE, None)
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), measurements.ignored():
             code = cli.main(words)
     finally:
         if theirs is not None:

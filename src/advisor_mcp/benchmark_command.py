@@ -126,7 +126,7 @@ def _told(outcome: plan.Outcome, kept: str) -> str:
 
 def _row(row: Measurement, datasheet: float | None) -> str:
     share = "" if datasheet is None else f"{100 * row.value / datasheet:.1f} %"
-    stated = "" if datasheet is None else number(datasheet)
+    stated = "" if datasheet is None else _digits(datasheet)
     spread = f"{_digits(row.low)} to {_digits(row.high)}"
     cells = (
         row.key,

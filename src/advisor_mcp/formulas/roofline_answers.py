@@ -20,9 +20,7 @@ from advisor_mcp.formulas.stored import format_name
 from advisor_mcp.results import Answer, Derivation, Row, number
 
 SOURCES = ("doc:lbl-roofline", "paper:roofline-cacm")
-MEASURE = (
-    "advisor-mcp benchmark-device, on the machine in question: rates that are reached there, and the cost of a launch"
-)
+MEASURE = "advisor-mcp benchmark-device, there: the rates that are reached, and the cost of a launch"
 SAID_TILES = "one tile at a time on each SM; libraries choose among several tiles, and split-K or persistent kernels are not modelled"
 
 
@@ -62,13 +60,13 @@ class OperationGroup(Row):
 
     group: str
     dtype: str
-    operations: int = Field(description="Over all layers")
-    flops: int
-    bytes: int = Field(description="Weights, caches and states")
-    intensity: float | None = Field(default=None, description="FLOPs per byte")
     bound: Limit
     ms: float = Field(description="The least time")
     share_percent: float
+    intensity: float | None = Field(default=None, description="FLOPs per byte")
+    operations: int | None = Field(default=None, description="Over all layers; this and the next with detail=full")
+    flops: int | None = None
+    bytes: int | None = Field(default=None, description="Weights, caches and states")
     tokens_to_ridge: int | None = Field(default=None, description="Tokens in a step from which on it is compute bound")
 
 
@@ -287,6 +285,8 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
     ridge = 1e3 * max(rate.value for rate in rates) / ceilings.bandwidth().value
     tflops, speed = run.flops / run.seconds / 1e12, work.tokens / run.seconds
     sequences = _concurrency(lowered, ceilings, work)
+    shown = [part for part in run.parts if full or part.seconds >= 0.01 * run.seconds]
+    left = len(run.parts) - len(shown)
     return RooflineAnswer(
         summary=(
             f"{subject} as {format_name(fmt)} on {ceilings.id} is {run.limit} bound: at least {number(_ms(run.seconds))} ms "
@@ -305,7 +305,7 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         tokens_per_s_at_most=_short(speed),
         concurrency_to_ridge=sequences,
         launches_ms=None if run.launch_s is None else _ms(run.launch_s),
-        operations=[_group(part, run, ceilings, lowered) for part in run.parts if part.flops or full],
+        operations=[_group(part, run, ceilings, lowered, full) for part in shown],
         ceilings=_rows(used),
         assumptions=[
             *found.assumptions, *architecture.notes, *([fmt.note] if fmt.note else []), *_counted(lowered, asked), *_told(ceilings, used),
@@ -314,6 +314,7 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         sources=[*SOURCES, *found.sources, *_sources(ceilings)],
         next_measurement=MEASURE,
         derivation=_derivation(Work(run.flops, run.bytes), Roof(1e9 * ridge, 1e9)) if full else None,
+        omitted=[f"operations: {left} more, each below 1 % of the time"] if left else None,
     )  # fmt: skip
 
 
@@ -334,17 +335,17 @@ def _heaviest(run: Step) -> str:
     return f"{100 * first.seconds / run.seconds:.0f} % of it goes to {first.group}"
 
 
-def _group(part: Part, run: Step, ceilings: Ceilings, lowered: Lowered) -> OperationGroup:
+def _group(part: Part, run: Step, ceilings: Ceilings, lowered: Lowered, full: bool) -> OperationGroup:
     return OperationGroup(
         group=part.group,
         dtype=part.dtype,
-        operations=part.operations,
-        flops=round(part.flops),
-        bytes=round(part.bytes),
-        intensity=_short(part.flops / part.bytes) if part.bytes and part.flops else None,
         bound=part.limit,
         ms=_ms(part.seconds),
         share_percent=round(100 * part.seconds / run.seconds, 1),
+        intensity=_short(part.flops / part.bytes) if part.bytes and part.flops else None,
+        operations=part.operations if full else None,
+        flops=round(part.flops) if full else None,
+        bytes=round(part.bytes) if full else None,
         tokens_to_ridge=tokens_to_ridge(part, ceilings, lowered.sizes),
     )
 
