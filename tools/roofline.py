@@ -31,22 +31,23 @@ def _brief(row: type[Row]) -> dict[str, Any]:
 
 
 def roofline(
-    gpu: arguments.Gpu,
+    gpu: Annotated[arguments.Gpu, Field(description="E.g. h100-sxm, mi300x")],
     matmul: Annotated[Matmul | None, WithJsonSchema(_brief(Matmul))] = None,
     attention: Annotated[Attention | None, WithJsonSchema(_brief(Attention))] = None,
-    model: arguments.Model | None = None,
-    phase: Phase = "decode",
+    model: Annotated[arguments.Model, Field(description="Name, path or configuration")] | None = None,
+    phase: Annotated[Phase, Field(description="Of the model")] = "decode",
     sequence_length: arguments.SequenceLength = 8192,
-    concurrency: arguments.Count | None = None,
-    micro_batch_size: arguments.Count | None = None,
+    concurrency: Annotated[arguments.Count | None, Field(description="Sequences at once")] = None,
+    micro_batch_size: Annotated[arguments.Count | None, Field(description="In training")] = None,
     tensor_parallel: arguments.TensorParallel = 1,
     dtype: arguments.Dtype | None = None,
-    quantization: arguments.Quantization | None = None,
+    quantization: Annotated[arguments.Quantization, Field(description="Of weights: fp8, awq, nvfp4, q4_k_m, ...")]
+    | None = None,
     kv_dtype: Annotated[arguments.KvDtype, Field(description="Of caches")] = "auto",
-    ceilings: Use = "auto",
+    ceilings: Annotated[Use, Field(description="auto: as measured here")] = "auto",
     detail: arguments.Detail = "brief",
 ) -> RooflineAnswer:
-    """What bounds one matmul, attention or model on a GPU, and its least time: FLOPs, bytes, intensity, tile and wave
+    """What bounds a matmul, attention or model on a GPU, and its least time. Gives FLOPs, bytes, intensity, tile and wave
     losses, alignment, the batch that leaves the memory roof.
     """
     if quantization not in (None, "none") and model is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks.accuracy import __main__ as accuracy
+from benchmarks.accuracy.cases import Case
+from benchmarks.accuracy.suites import state
 
 from advisor_mcp.errors import UsageError
 from advisor_mcp.knowledge import measurements
@@ -127,3 +131,15 @@ def test_two_writers_that_begin_together_both_keep_their_rows() -> None:
     for writer in writers:
         writer.join()
     assert sorted(measurements.latest("ceiling", "h100-sxm")) == ["copy.device", "launch"]
+
+
+def test_the_accuracy_program_reads_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept(ROW)
+    asked = {"gpu": "h100-sxm", "matmul": {"m": 8192, "n": 8192, "k": 8192}}
+    case = Case("one", "all", "roofline", asked, "attainable_tflops", 989.4)
+    monkeypatch.setattr(state, "cases", lambda data: [case])
+    assert accuracy.main(["state", "--data", ".", "--json"]) == 0
+    # the datasheet's rate, not the 740.5 that were measured
+    assert json.loads(capsys.readouterr().out)["predicted"] == 989.4
