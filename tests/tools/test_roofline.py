@@ -59,7 +59,7 @@ def test_dimensions_that_tensor_cores_cannot_load_whole_are_told_with_their_harm
         "k = 4097 is no multiple of 8 (16 bytes in bf16): kernels with narrow loads are taken (*_align1, *_align2), below this roof; "
         "pad to the next multiple"
     ]
-    assert "the product is refused" in ask(matmul={"m": 4096, "n": 4104, "k": 4096}, dtype="fp8")["warnings"][0]
+    assert "torch refuses the product" in ask(matmul={"m": 4096, "n": 4104, "k": 4096}, dtype="fp8")["warnings"][0]
 
 
 def test_fp32_is_told_what_tf32_would_allow() -> None:
@@ -100,7 +100,7 @@ def test_decoding_is_answered_group_by_group_with_shares_that_make_a_whole() -> 
     assert [row["group"] for row in found["operations"]] == [
         "mlp", "attention projections", "attention scores", "lm_head", "norms and the like",
     ]  # fmt: skip
-    assert (found["bound"], found["tokens_per_s_at_most"]) == ("memory", 208.3)
+    assert (found["bound"], found["attainable_tokens_per_s"]) == ("memory", 208.3)
 
 
 def test_a_context_whose_cache_outweighs_its_arithmetic_has_no_batch_that_saves_it() -> None:
@@ -118,6 +118,12 @@ def test_a_short_context_is_compute_bound_from_some_concurrency_on() -> None:
     )
     assert at > 1.9 * found["floor_ms"]
     assert below == pytest.approx(found["floor_ms"], rel=0.2)
+
+
+def test_a_format_that_a_device_cannot_multiply_in_is_told() -> None:
+    found = ask("a100-sxm-80gb", model="llama-3.1-8b", quantization="fp8")
+    assert found["warnings"][0] == "a100-sxm-80gb has no fp8 arithmetic: weights stored so are multiplied in bf16"
+    assert {row["dtype"] for row in found["operations"]} == {"bf16"}
 
 
 def test_attention_is_answered_by_its_heads_and_lengths() -> None:

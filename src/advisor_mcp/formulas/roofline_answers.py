@@ -12,10 +12,10 @@ from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas import tiles
 from advisor_mcp.formulas.ceilings import Ceiling, Ceilings
-from advisor_mcp.formulas.precision import requested_format
+from advisor_mcp.formulas.precision import WeightFormat, requested_format
 from advisor_mcp.formulas.roofline import Attainable, Limit, Roof, Work, attention, matmul, rows_to_ridge, under
 from advisor_mcp.formulas.serving import check_tensor_parallel
-from advisor_mcp.formulas.steps import Lowered, Part, Step, Workload, fewest, lower, step, tokens_to_ridge
+from advisor_mcp.formulas.steps import ARITHMETIC, Lowered, Part, Step, Workload, fewest, lower, step, tokens_to_ridge
 from advisor_mcp.formulas.stored import format_name
 from advisor_mcp.results import Answer, Derivation, Row, number
 
@@ -92,13 +92,13 @@ class RooflineAnswer(Answer):
     ridge: float = Field(description="FLOPs per byte from which on the device is compute bound")
     bound: Limit
     attainable_ms: float = Field(
-        description="A bound from below, not a prediction; a model's operations one after another"
+        description="A bound from below, not a prediction; a model's operations one after another, experts chosen alike"
     )
     floor_ms: float | None = Field(
-        default=None, description="The bound if all operations overlapped and shared experts"
+        default=None, description="The bound if all operations overlapped and tokens shared experts"
     )
     attainable_tflops: float
-    tokens_per_s_at_most: float | None = None
+    attainable_tokens_per_s: float | None = Field(default=None, description="At attainable_ms")
     rows_to_ridge: int | None = Field(default=None, description="m from which on the product is compute bound")
     concurrency_to_ridge: int | None = Field(
         default=None, description="Sequences from which on decoding is compute bound"
@@ -239,7 +239,7 @@ def _alignment(rates: Rates, asked: Matmul) -> list[str]:
         return []
     multiple = next(iter(found.values()))
     harm = (
-        "the product is refused"
+        "torch refuses the product"
         if rates.dtype == "fp8"
         else "kernels with narrow loads are taken (*_align1, *_align2), below this roof"
     )
@@ -276,22 +276,15 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
     fmt = requested_format(architecture, asked.dtype, asked.quantization)
     lowered = lower(architecture, fmt, ceilings, asked.kv_dtype, asked.tensor_parallel)
     run = step(lowered, ceilings, work)
-    ranks = f", 1 of {asked.tensor_parallel} tensor-parallel ranks" if asked.tensor_parallel > 1 else ""
-    batch = f"{work.batch:,} sequence{'s' if work.batch > 1 else ''} of {work.sequence_length:,} tokens"
-    subject = f"{found.name} {work.phase}, {batch}{ranks}"
     rates = [ceilings.rate(name) for name in dict.fromkeys(part.dtype for part in run.parts if part.flops)]
     launch = ceilings.launch()
     used = [*rates, ceilings.bandwidth(), *([launch] if launch else [])]
     ridge = 1e3 * max(rate.value for rate in rates) / ceilings.bandwidth().value
-    tflops, speed = run.flops / run.seconds / 1e12, work.tokens / run.seconds
     sequences = _concurrency(lowered, ceilings, work)
     shown = [part for part in run.parts if full or part.seconds >= 0.01 * run.seconds]
     left = len(run.parts) - len(shown)
     return RooflineAnswer(
-        summary=(
-            f"{subject} as {format_name(fmt)} on {ceilings.id} is {run.limit} bound: at least {number(_ms(run.seconds))} ms "
-            f"a step, so at most {number(round(speed, 1))} tokens/s and {tflops:,.4g} TFLOP/s; {_heaviest(run)}."
-        ),
+        summary=_said(run, asked, f"{format_name(fmt)} on {ceilings.id}", found.name),
         gpu=ceilings.id,
         dtype=format_name(fmt),
         flops=round(run.flops),
@@ -301,8 +294,8 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         bound=run.limit,
         attainable_ms=_ms(run.seconds),
         floor_ms=_ms(run.floor_s),
-        attainable_tflops=_short(tflops),
-        tokens_per_s_at_most=_short(speed),
+        attainable_tflops=_short(run.flops / run.seconds / 1e12),
+        attainable_tokens_per_s=_short(work.tokens / run.seconds),
         concurrency_to_ridge=sequences,
         launches_ms=None if run.launch_s is None else _ms(run.launch_s),
         operations=[_group(part, run, ceilings, lowered, full) for part in shown],
@@ -310,7 +303,7 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         assumptions=[
             *found.assumptions, *architecture.notes, *([fmt.note] if fmt.note else []), *_counted(lowered, asked), *_told(ceilings, used),
         ],
-        warnings=[*architecture.not_described, *_doubts(run, lowered, ceilings, work, sequences)],
+        warnings=[*architecture.not_described, *_widened(fmt, ceilings), *_doubts(run, lowered, ceilings, work, sequences)],
         sources=[*SOURCES, *found.sources, *_sources(ceilings)],
         next_measurement=MEASURE,
         derivation=_derivation(Work(run.flops, run.bytes), Roof(1e9 * ridge, 1e9)) if full else None,
@@ -330,9 +323,24 @@ def _concurrency(lowered: Lowered, ceilings: Ceilings, work: Workload) -> int | 
     return fewest(is_computing)
 
 
-def _heaviest(run: Step) -> str:
-    first = run.parts[0]
-    return f"{100 * first.seconds / run.seconds:.0f} % of it goes to {first.group}"
+def _widened(fmt: WeightFormat, ceilings: Ceilings) -> list[str]:
+    wanted = ARITHMETIC.get(fmt.quantization, ())
+    if not wanted or any(ceilings.has(name) for name in wanted):
+        return []
+    return [f"{ceilings.id} has no {wanted[0]} arithmetic: weights stored so are multiplied in {fmt.kept_dtype}"]
+
+
+def _said(run: Step, asked: Asked, how: str, name: str) -> str:
+    work, first = asked.work, run.parts[0]
+    ranks = f", 1 of {asked.tensor_parallel} tensor-parallel ranks," if asked.tensor_parallel > 1 else ""
+    batch = f"{work.batch:,} sequence{'s' if work.batch > 1 else ''} of {work.sequence_length:,} tokens"
+    floor, least = _ms(run.floor_s), _ms(run.seconds)
+    longer = "" if floor == least else f", {number(least)} ms with operations one after another"
+    return (
+        f"{name} {work.phase}, {batch}{ranks} as {how} is {run.limit} bound: a step takes at least {number(floor)} ms{longer}, "
+        f"which is {number(round(work.tokens / run.seconds, 1))} tokens/s and {run.flops / run.seconds / 1e12:,.4g} TFLOP/s; "
+        f"{100 * first.seconds / run.seconds:.0f} % of it goes to {first.group}."
+    )
 
 
 def _group(part: Part, run: Step, ceilings: Ceilings, lowered: Lowered, full: bool) -> OperationGroup:

@@ -36,8 +36,9 @@ ARITHMETIC: dict[str, tuple[str, ...]] = {
 class Item:
     """Operations of one group in every layer of a kind, on one rank.
 
-    `flops` are the terms of one layer, `decoding` those that decoding adds. `shared_bytes` are the weights that every token
-    uses, of all layers, `routed_bytes` those of `experts` experts, of which a token uses `used`. `arithmetic` names the rate.
+    `flops` are the terms of one layer, `decoding` those that decoding adds; a `product` multiplies with weights alone.
+    `shared_bytes` are the weights that every token uses, of all layers, `routed_bytes` those of `experts` experts, of which
+    a token uses `used`. `arithmetic` names the rate.
     """
 
     group: str
@@ -51,6 +52,7 @@ class Item:
     routed_bytes: float = 0.0
     experts: int = 1
     used: int = 1
+    product: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,13 @@ def lower(
     everywhere = {tensor.name: tensor for block in architecture.blocks for tensor in block.tensors}
     blocks = [block for block in architecture.blocks if block.tower is None]
     make = _Items(architecture, sizes, fmt, ceilings, kv_dtype, everywhere)
-    return Lowered(
-        architecture,
-        sizes,
-        tuple(item for block in blocks for item in make.of(block)),
-        tuple(kept for block in blocks for kept in _caches(architecture, block, sizes, kv_dtype)),
-        sum(block.repeat * len(block.ops) for block in blocks),
-    )
+    items = [item for block in blocks for item in make.of(block)]
+    kept = [each for block in blocks for each in _caches(architecture, block, sizes, kv_dtype)]
+    # a state whose reader is not among the operations still has to be moved
+    unread = {(each.group, each.block) for each in kept} - {(item.group, item.block) for item in items}
+    items += [Item(group, block, 0, 0, fmt.kept_dtype, ()) for group, block in sorted(unread)]
+    kernels = sum(block.repeat * len(block.ops) for block in blocks)
+    return Lowered(architecture, sizes, tuple(items), tuple(kept), kernels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class _Items:
             sum(bytes_ for tensor, bytes_ in size.items() if tensor in routed),
             int(self.sizes[axis]) if axis else 1,
             int(self.sizes[self.architecture.routing[axis]]) if axis else 1,
+            all(op.kind == "linear" and op.flops for op in ops) and bool(tensors),
         )
 
     def _expert_axis(self, tensor: Tensor) -> str | None:
@@ -338,17 +341,16 @@ def tokens_to_ridge(part: Part, ceilings: Ceilings, sizes: Sizes) -> int | None:
 
     Both sides grow with the layers alike, and backward passes triple both, so the phase does not matter.
     """
-    products = [item for item in part.items if item.flops and item.shared_bytes + item.routed_bytes]
-    if len(products) < len(part.items) or part.group == SCORES:
+    if not all(item.product for item in part.items):
         return None
     one = {**sizes, "b": 1, "s": 1}
-    per_token = sum(item.layers * total(item.flops, one) for item in products) / (
+    per_token = sum(item.layers * total(item.flops, one) for item in part.items) / (
         1e12 * ceilings.rate(part.dtype).value
     )
     bandwidth = 1e9 * ceilings.bandwidth().value
 
     def is_computing(tokens: int) -> bool:
-        moved = sum(i.shared_bytes + i.routed_bytes * touched(i, tokens) / i.experts for i in products)
+        moved = sum(i.shared_bytes + i.routed_bytes * touched(i, tokens) / i.experts for i in part.items)
         return bool(tokens * per_token >= moved / bandwidth)
 
     return fewest(is_computing)
