@@ -14,7 +14,6 @@ from fractions import Fraction
 
 TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
 VECTOR_BITS = 128  # most tensor-core kernels load 128 bits at a time (NVIDIA/cutlass#75)
-A100_BYTES = 128  # tensor cores of an A100 are used in full from multiples of 128 bytes on, a V100's from 16
 SOURCES = ("repo:stas00/ml-engineering@008c4f7407eb:training/performance/readme.md", "arxiv:2401.14489",
            "doc:nvmath-matmultile", "thread:nvidia/cutlass#75")  # fmt: skip
 BITS: Mapping[str, int] = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4}
