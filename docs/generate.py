@@ -16,6 +16,7 @@ from typing import Any
 from advisor_mcp import catalogue, cli, connecting, content, flags
 from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
+from advisor_mcp.knowledge import measurements
 from advisor_mcp.linting.rule import INDEX, Rule, made_index, rules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -221,7 +222,7 @@ def output_of(command: str) -> str:
         raise RuntimeError(f"only {flags.PROGRAM} commands can be shown, not {command!r}")
     theirs = os.environ.pop(content.VARIABLE, None)
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), measurements.ignored():
             code = cli.main(words)
     finally:
         if theirs is not None:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from advisor_mcp.arguments import Detail
 from advisor_mcp.declaration import BRIEF_BYTES, Example, Tool
+from advisor_mcp.formulas.devices import id_of
 from advisor_mcp.gpus import open_devices
 from advisor_mcp.gpus.recorded import named_by_environment
 from advisor_mcp.gpus.report import InspectedGpus, inspect
-from advisor_mcp.knowledge import find
 
 Index = Annotated[int, Field(ge=0, le=4096)]
 Indices = Annotated[
@@ -27,12 +27,7 @@ def inspect_gpus(
     ECC, MIG and processes, with what is wrong in words. Reads only; a machine without a GPU is an answer.
     """
     with open_devices(named_by_environment()) as source:
-        return inspect(source, _known_id, indices, detail, BRIEF_BYTES)
-
-
-def _known_id(name: str) -> str | None:
-    entry = find("gpu", name) or find("gpu", name.removeprefix("NVIDIA "))
-    return entry["id"] if entry else None
+        return inspect(source, id_of, indices, detail, BRIEF_BYTES)
 
 
 TOOL = Tool(

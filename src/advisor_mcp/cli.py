@@ -428,6 +428,26 @@ def _rule(load: Load, given: Sequence[str]) -> int:
     return lint_command.rule(given)
 
 
+def _benchmark_device(load: Load, given: Sequence[str]) -> int:
+    from advisor_mcp import benchmark_command
+
+    return _printed(benchmark_command.benchmark_parser(), given, benchmark_command.benchmark)
+
+
+def _measurements(load: Load, given: Sequence[str]) -> int:
+    from advisor_mcp import benchmark_command
+
+    return _printed(benchmark_command.measurements_parser(), given, benchmark_command.recorded)
+
+
+def _printed(parser: Parser, given: Sequence[str], answer: Callable[[Any], str]) -> int:
+    asked = _parsed(parser, given)
+    if asked is not None:
+        text = answer(asked)
+        print(text if asked.as_json else _styled(text))
+    return ANSWERED
+
+
 def _install(load: Load, given: Sequence[str]) -> int:
     parser = Parser(f"{PROGRAM} install", description="Add this server to a client's configuration.")
     parser.add_argument("client", metavar="CLIENT", help="claude-code, claude-desktop, cursor, vscode, codex or gemini")
@@ -456,5 +476,7 @@ VERBS: dict[str, tuple[str, Callable[[Load, Sequence[str]], int]]] = {
     "demo": ("See a question answered through the server", _demo),
     "doctor": ("Check this installation", _doctor),
     "rule": ("Explain a rule of the linter, or list them", _rule),
+    "benchmark-device": ("Measure what this machine's device reaches", _benchmark_device),
+    "measurements": ("List or forget what was measured here", _measurements),
     "install": ("Add the server to a client's configuration", _install),
 }
