@@ -91,7 +91,8 @@ def rule_list() -> str:
     for prefix, found in groups.items():
         parts.append(f"## {prefix}\n\n| rule | name | severity | harm | what it does |\n|---|---|---|---|---|")
         parts += [
-            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |" for r in found
+            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |"
+            for r in found
         ]
         parts.append("")
     return "\n".join(parts)

@@ -87,9 +87,7 @@ def _place(address: Address) -> tuple[tuple[str, str, int], str]:
     return address.origin, address.path
 
 
-def _with(
-    address: Address, ca_file: str | None, authorization: str | None = None, verify: bool = True
-) -> Address:
+def _with(address: Address, ca_file: str | None, authorization: str | None = None, verify: bool = True) -> Address:
     return Address(
         address.scheme,
         address.host,

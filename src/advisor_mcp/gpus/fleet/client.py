@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
@@ -181,7 +181,9 @@ class Prometheus:
                 f"the certificate of {self.address} is not trusted here", [f"its CA's certificate, named by {CA_FILE}"]
             ) from None
         except ssl.SSLError:
-            raise CannotAnswer(f"{self.address} does not speak TLS as expected", ["http:// or its right port"]) from None
+            raise CannotAnswer(
+                f"{self.address} does not speak TLS as expected", ["http:// or its right port"]
+            ) from None
         except socket.gaierror:
             raise CannotAnswer(f"the host of {self.address} is not known here", ["its name or IP address"]) from None
         except ConnectionRefusedError:
@@ -266,10 +268,8 @@ def _cut_off(connection: http.client.HTTPConnection, seconds: float) -> Iterator
 
     def end() -> None:
         late.set()
-        try:
+        with suppress(OSError, AttributeError):  # closed meanwhile
             connection.sock.shutdown(socket.SHUT_RDWR)
-        except (OSError, AttributeError):  # closed meanwhile
-            pass
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

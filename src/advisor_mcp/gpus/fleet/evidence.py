@@ -110,9 +110,10 @@ class Use:
         return self.job or "no job"
 
     def mean(self, key: str) -> float | None:
-        """A measure's mean over the job's GPUs; None where none of them has it."""
-        found = [value for track in self.tracks if (value := track.mean(key)) is not None]
-        return sum(found) / len(found) if found else None
+        """A measure's mean over the job's GPUs, by the time each was held; None where none of them has it."""
+        found = [(value, len(track.steps)) for track in self.tracks if (value := track.mean(key)) is not None]
+        steps = sum(count for _, count in found)
+        return sum(value * count for value, count in found) / steps if steps else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Fleet:
     """A fleet over a window of `steps` steps of `step_s` seconds.
 
     `growth` says by how much a counter grew on a GPU, `highest` the largest value of a gauge, both by key and GPU;
-    `restarted` are the GPUs whose counters fell back; `present` the keys of `metrics` that were served at all.
+    `restarted` are the GPUs whose counters fell back; `present` the keys of `metrics` that were served at all, and `sources`
+    where those are described.
     """
 
     step_s: float
@@ -132,6 +134,7 @@ class Fleet:
     events: tuple[Event, ...] = ()
     exporters: tuple[Exporter, ...] = ()
     present: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
     scrape_s: float | None = None
 
     @property
@@ -186,7 +189,9 @@ class Fleet:
     def _use(self, job: str | None, tracks: tuple[Track, ...]) -> Use:
         hours = [self.hours(track) for track in tracks]
         idle = sum(self.hours(track, track.idle_steps) for track in tracks)
-        seen = [(track.activity, spent) for track, spent in zip(tracks, hours, strict=True) if track.activity is not None]
+        seen = [
+            (track.activity, spent) for track, spent in zip(tracks, hours, strict=True) if track.activity is not None
+        ]
         weight = sum(spent for _, spent in seen)
         activity = sum(value * spent for value, spent in seen) / weight if weight else None
         return Use(job, tracks, sum(hours), idle, activity)
@@ -223,5 +228,3 @@ def shown_units(units: Sequence[Unit], count: int = 3) -> str:
 def plural(count: int, one: str) -> str:
     """A count with its noun."""
     return f"{count:,} {one}" + ("" if count == 1 else "s")
-
-

@@ -68,16 +68,17 @@ def _share(profile: str | None, model: str | None) -> float:
     return int(slices[1]) / whole
 
 
-def job(labels: Labels) -> str | None:
+def job(labels: Labels, renamed: bool = False) -> str | None:
     """The job that holds the GPU, or None where no label names one.
 
     Slurm's number first; else namespace and pod, the pod without its trailing ordinal, so that `train-0` and `train-1`
-    are one job. A pod label that names the exporter itself says nothing about who holds the GPU.
+    are one job. A pod label that names the exporter itself says nothing about who holds the GPU; where Prometheus has
+    `renamed` the holders' labels, every plain one is the exporter's.
     """
     if batch := _first(labels, _BATCH_JOBS):
         return f"job {batch}"
-    prefix = "exported_" if labels.get("exported_pod") else ""
-    pod = labels.get(f"{prefix}pod") or labels.get("pod_name")
+    prefix = "exported_" if renamed or labels.get("exported_pod") else ""
+    pod = labels.get(f"{prefix}pod") or labels.get("pod_name")  # the latter from dcgm-exporter's old namespace
     container = labels.get(f"{prefix}container", "")
     if not pod or _EXPORTERS_OWN.search(pod) or _EXPORTERS_OWN.search(container):
         return None

@@ -38,6 +38,10 @@ class Metric:
         """The metric as PromQL selects it."""
         return f"{self.name}{{{self.where}}}" if self.where else self.name
 
+    def having(self, matcher: str) -> str:
+        """The series of the metric that one more matcher holds for."""
+        return f"{self.name}{{{','.join(filter(None, (self.where, matcher)))}}}"
+
 
 PERCENT = 0.01
 NANOSECONDS = 1e-9

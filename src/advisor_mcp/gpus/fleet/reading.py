@@ -63,9 +63,7 @@ def planned(end: float, window_s: int, scrape_s: float, series: int, samples: in
     """
     affordable = min(MOST_STEPS, samples // max(series, 1))
     if affordable < FEWEST_STEPS:
-        raise CannotAnswer(
-            f"{series:,} series in the window are more than can be read over time", ["a shorter window"]
-        )
+        raise CannotAnswer(f"{series:,} series in the window are more than can be read over time", ["a shorter window"])
     step_s = min(max(math.ceil(window_s / affordable), math.ceil(2 * scrape_s), 1), window_s)
     return Plan(end, step_s, max(window_s // step_s, 1), scrape_s)
 
@@ -81,12 +79,12 @@ def read(client: Prometheus, window_s: int) -> Fleet:
     if not activity:
         raise _no_metrics(client, bool(served))
     plan = _plan(client, activity, end, window_s)
-    draft = _Draft(plan)
+    draft = _Draft(plan, _renamed(client, activity, plan))
     for metric in served:
         _READERS[metric.reading](client, plan, metric, draft)
     if not draft.series:
         raise CannotAnswer(f"{client.address} has no sample of a GPU in the last {plan.window}", ["a longer window"])
-    return draft.fleet(_targets_up(client, draft, end), {metric.key for metric in served})
+    return draft.fleet(_targets_up(client, draft, end), served)
 
 
 def _no_metrics(client: Prometheus, some: bool) -> CannotAnswer:
@@ -106,6 +104,13 @@ def _plan(client: Prometheus, activity: Sequence[Metric], end: float, window_s: 
     scrapes = max((found[0].value for found in rates if found), default=0)
     scrape_s = recent / scrapes if scrapes else 60.0  # 1 m is Prometheus' own default
     return planned(end, window_s, scrape_s, series, client.limits.samples)
+
+
+def _renamed(client: Prometheus, activity: Iterable[Metric], plan: Plan) -> bool:
+    """Whether Prometheus renamed the labels of pods that hold GPUs, as it does without `honor_labels`."""
+    held = 'exported_pod!=""'
+    asked = (f"count(count_over_time({metric.having(held)}[{plan.window}]))" for metric in activity)
+    return any(client.instant(query, plan.end) for query in asked)
 
 
 @dataclass
@@ -128,6 +133,7 @@ class _Draft:
     """A fleet in the making."""
 
     plan: Plan
+    renamed: bool
     series: dict[tuple[str, str | None], _Seen] = field(default_factory=dict)
     growth: dict[str, dict[tuple[str, str | None], float]] = field(default_factory=lambda: defaultdict(dict))
     highest: dict[str, dict[Unit, float]] = field(default_factory=lambda: defaultdict(dict))
@@ -147,8 +153,12 @@ class _Draft:
         if found is None:
             return None
         self.scrape_jobs.update(filter(None, [labels.get("job")]))
-        holder = job(labels)
+        holder = self.job(labels)
         return self.series.setdefault((found.id, holder), _Seen(found, holder, exporter(labels)))
+
+    def job(self, labels: Labels) -> str | None:
+        """The job of a series."""
+        return job(labels, self.renamed)
 
     @cached_property
     def tracks(self) -> tuple[Track, ...]:
@@ -156,7 +166,7 @@ class _Draft:
         made = (seen.track() for seen in self.series.values())
         return tuple(track for track in made if track.steps)
 
-    def fleet(self, up: Mapping[str, bool], present: Iterable[str]) -> Fleet:
+    def fleet(self, up: Mapping[str, bool], served: Iterable[Metric]) -> Fleet:
         """The fleet as read."""
         return Fleet(
             step_s=self.plan.step_s,
@@ -167,7 +177,8 @@ class _Draft:
             restarted=frozenset(self.units[name] for name in self.restarted),
             events=tuple(self._events()),
             exporters=tuple(self._exporters(up)),
-            present=frozenset(present),
+            present=frozenset(metric.key for metric in served),
+            sources=frozenset(metric.source for metric in served),
             scrape_s=self.plan.scrape_s,
         )
 
@@ -258,12 +269,12 @@ def _count(client: Prometheus, plan: Plan, metric: Metric, draft: _Draft) -> Non
 def _grow(client: Prometheus, query: str, plan: Plan, metric: Metric, draft: _Draft) -> None:
     for found in client.instant(query, plan.end):
         if owner := draft.unit(found.labels):
-            draft.growth[metric.key][owner.id, job(found.labels)] = found.value * metric.factor
+            draft.growth[metric.key][owner.id, draft.job(found.labels)] = found.value * metric.factor
 
 
 def _event(client: Prometheus, plan: Plan, metric: Metric, draft: _Draft) -> None:
     for series in client.range(f"{metric.selector} != 0", plan.first, plan.end, plan.step_s):
-        owner, holder = draft.unit(series.labels), job(series.labels)
+        owner, holder = draft.unit(series.labels), draft.job(series.labels)
         if owner is None:
             continue
         for at, value in series.points:

@@ -48,7 +48,9 @@ def busy_without_work(fleet: Fleet) -> Iterator[Observation]:
         unit="% SM activity",
         where=f"{use.name}: {plural(use.gpus, 'GPU')}",
         saves_at_most_percent=fleet.percent(total),
-        rows=worst((hours, f"{use.name}: SM activity {100 * sm:.0f} %, {use.hours:.1f} GPU-hours") for hours, sm, use in found),
+        rows=worst(
+            (hours, f"{use.name}: SM activity {100 * sm:.0f} %, {use.hours:.1f} GPU-hours") for hours, sm, use in found
+        ),
     )
 
 

@@ -47,7 +47,10 @@ def half_idle(fleet: Fleet) -> Iterator[Observation]:
         where=f"{use.name}: {plural(use.gpus, 'GPU')}" if fleet.labelled else None,
         saves_at_most_percent=fleet.percent(total),
         rows=worst(
-            (hours, f"{use.name}: {plural(use.gpus, 'GPU')} at {100 * (use.activity or 0):.0f} %, up to {hours:.1f} GPU-hours")
+            (
+                hours,
+                f"{use.name}: {plural(use.gpus, 'GPU')} at {100 * (use.activity or 0):.0f} %, up to {hours:.1f} GPU-hours",
+            )
             for hours, use in found
         ),
     )
@@ -57,7 +60,7 @@ def _half_idle(fleet: Fleet, use: Use) -> bool:
     if use.activity is None or use.activity >= INEFFECTIVE or all(map(fleet.idle_throughout, use.tracks)):
         return False
     # a kernel ran nearly all the time: that is another finding
-    return "sm_active" not in fleet.present or (use.mean("kernel_running") or 0) < BUSY
+    return use.mean("sm_active") is None or (use.mean("kernel_running") or 0) < BUSY
 
 
 def _spare(use: Use) -> float:

@@ -45,7 +45,9 @@ def idle_in_job(fleet: Fleet) -> Iterator[Observation]:
         unit="GPU-hours",
         where=f"{use.name}: {plural(count, 'GPU')}, {hours:.1f} GPU-hours" if fleet.labelled else None,
         saves_at_most_percent=fleet.percent(total),
-        rows=worst((hours, f"{use.name}: {count} of {use.gpus} GPUs, {hours:.1f} GPU-hours") for hours, use, count in found),
+        rows=worst(
+            (hours, f"{use.name}: {count} of {use.gpus} GPUs, {hours:.1f} GPU-hours") for hours, use, count in found
+        ),
     )
 
 

@@ -38,7 +38,9 @@ def row_remapping(fleet: Fleet) -> Iterator[Observation]:
     """
     told = set[Unit]()
     for key, what, severity, change in _STATES:
-        units = sorted((unit for unit, value in fleet.highest.get(key, {}).items() if value > 0 and unit not in told), key=str)
+        units = sorted(
+            (unit for unit, value in fleet.highest.get(key, {}).items() if value > 0 and unit not in told), key=str
+        )
         told.update(units)
         if units:
             yield Observation(
@@ -50,4 +52,10 @@ def row_remapping(fleet: Fleet) -> Iterator[Observation]:
                 rows=worst((0, str(unit)) for unit in units),
                 severity="error" if severity == "error" else "warning",
             )
-    yield from counted(fleet, "remapped_rows", "row remapped for uncorrectable errors", "rows remapped for uncorrectable errors", but=told)
+    yield from counted(
+        fleet,
+        "remapped_rows",
+        "row remapped for uncorrectable errors",
+        "rows remapped for uncorrectable errors",
+        but=told,
+    )
