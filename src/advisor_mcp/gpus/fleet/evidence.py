@@ -186,6 +186,12 @@ class Fleet:
         """The uses that have a job; the whole fleet as one where no series names any."""
         return [use for job, use in self.uses.items() if job is not None or not self.labelled]
 
+    @cached_property
+    def worked(self) -> list[Use]:
+        """The jobs that were seen for long enough to judge them, without their GPUs that stood idle throughout."""
+        parts = [(use.job, tuple(t for t in use.tracks if not self.idle_throughout(t))) for use in self.jobs]
+        return [self._use(job, tracks) for job, tracks in parts if tracks and self._settled(tracks)]
+
     def _use(self, job: str | None, tracks: tuple[Track, ...]) -> Use:
         hours = [self.hours(track) for track in tracks]
         idle = sum(self.hours(track, track.idle_steps) for track in tracks)
@@ -205,9 +211,8 @@ class Fleet:
         idle_s = len(track.idle_steps) * self.step_s
         return idle_s >= min(SETTLING_S, 0.9 * self.window_s) and len(track.idle_steps) >= 0.9 * len(track.steps)
 
-    def settled(self, use: Use) -> bool:
-        """Whether a job was seen for long enough to judge it."""
-        seen = max((len(track.steps) for track in use.tracks), default=0) * self.step_s
+    def _settled(self, tracks: Sequence[Track]) -> bool:
+        seen = max(len(track.steps) for track in tracks) * self.step_s
         return seen >= min(SETTLING_S, 0.9 * self.window_s)
 
 

@@ -67,13 +67,13 @@ def apart(fleet: Fleet) -> Iterator[Observation]:
     ## References
     - NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.5.17, detection of outliers
     """
-    found = [each for use in fleet.jobs if use.job and fleet.settled(use) for each in _apart(fleet, use)]
+    found = [each for use in fleet.worked if use.job for each in _apart(use)]
     if not found:
         return
     found.sort(key=lambda each: (each.key != "clock", -each.gap, str(each.track.unit)))
     first = found[0]
     affected = {each.use.name: max(other.bound for other in found if other.use is each.use) for each in found}
-    bound = sum(affected[use.name] * use.hours for use in fleet.jobs if use.name in affected)
+    bound = sum(affected[use.name] * use.hours for use in fleet.worked if use.name in affected)
     yield Observation(
         message=f"{first} ({first.use.name})" + (f", and {plural(len(found) - 1, 'more')}" if len(found) > 1 else ""),
         measured=100 * first.gap,
@@ -84,13 +84,13 @@ def apart(fleet: Fleet) -> Iterator[Observation]:
     )
 
 
-def _apart(fleet: Fleet, use: Use) -> Iterator[_Apart]:
+def _apart(use: Use) -> Iterator[_Apart]:
     told = set[str]()
     models = {track.unit.model for track in use.tracks}
     for key in LEAST:
         for model in sorted(models, key=str):
             for each in _outliers(use, key, [track for track in use.tracks if track.unit.model == model]):
-                if each.track.unit.id not in told and not fleet.idle_throughout(each.track):
+                if each.track.unit.id not in told:
                     told.add(each.track.unit.id)
                     yield each
 

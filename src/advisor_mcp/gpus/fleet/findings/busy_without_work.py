@@ -35,7 +35,7 @@ def busy_without_work(fleet: Fleet) -> Iterator[Observation]:
     - NVIDIA DCGM user guide, feature overview, profiling metrics, SM activity
     - NVML API reference, nvmlUtilization_t: percent of time in which one or more kernels ran
     """
-    found = [(use.hours * (1 - sm / EFFECTIVE), sm, use) for use in fleet.jobs for sm in _sm_while_busy(fleet, use)]
+    found = [(use.hours * (1 - sm / EFFECTIVE), sm, use) for use in fleet.worked for sm in _sm_while_busy(use)]
     if not found:
         return
     total = sum(hours for hours, _, _ in found)
@@ -54,7 +54,7 @@ def busy_without_work(fleet: Fleet) -> Iterator[Observation]:
     )
 
 
-def _sm_while_busy(fleet: Fleet, use: Use) -> Iterator[float]:
+def _sm_while_busy(use: Use) -> Iterator[float]:
     sm, util = use.mean("sm_active"), use.mean("kernel_running")
-    if sm is not None and util is not None and util >= BUSY and sm < INEFFECTIVE and fleet.settled(use):
+    if sm is not None and util is not None and util >= BUSY and sm < INEFFECTIVE:
         yield sm

@@ -34,7 +34,7 @@ def half_idle(fleet: Fleet) -> Iterator[Observation]:
     ## References
     - NVIDIA DCGM user guide, feature overview, profiling metrics, SM activity
     """
-    found = [(_spare(use), use) for use in fleet.jobs if fleet.settled(use) and _half_idle(fleet, use)]
+    found = [(_spare(use), use) for use in fleet.worked if _half_idle(use)]
     if not found:
         return
     total = sum(hours for hours, _ in found)
@@ -56,8 +56,8 @@ def half_idle(fleet: Fleet) -> Iterator[Observation]:
     )
 
 
-def _half_idle(fleet: Fleet, use: Use) -> bool:
-    if use.activity is None or use.activity >= INEFFECTIVE or all(map(fleet.idle_throughout, use.tracks)):
+def _half_idle(use: Use) -> bool:
+    if use.activity is None or use.activity >= INEFFECTIVE:
         return False
     # a kernel ran nearly all the time: that is another finding
     return use.mean("sm_active") is None or (use.mean("kernel_running") or 0) < BUSY

@@ -36,7 +36,7 @@ def tensor_cores_unused(fleet: Fleet) -> Iterator[Observation]:
     ## References
     - NVIDIA DCGM user guide, feature overview, profiling metrics, tensor activity and memory bandwidth utilisation
     """
-    found = [(use.hours, tensor, use) for use in fleet.jobs for tensor in _unused(fleet, use)]
+    found = [(use.hours, tensor, use) for use in fleet.worked for tensor in _unused(use)]
     if not found:
         return
     hours, tensor, use = max(found, key=lambda each: (each[0], each[2].name))
@@ -54,9 +54,9 @@ def tensor_cores_unused(fleet: Fleet) -> Iterator[Observation]:
     )
 
 
-def _unused(fleet: Fleet, use: Use) -> Iterator[float]:
+def _unused(use: Use) -> Iterator[float]:
     tensor, sm, dram = use.mean("tensor_active"), use.mean("sm_active"), use.mean("dram_active")
-    if tensor is None or sm is None or not fleet.settled(use):
+    if tensor is None or sm is None:
         return
     if sm >= EFFECTIVE and tensor < LOW and (dram or 0) < MEMORY_BOUND:
         yield tensor
