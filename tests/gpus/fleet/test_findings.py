@@ -33,7 +33,9 @@ def test_every_page_has_every_section_and_says_what_it_needs() -> None:
     kinds = FLEET.kinds()
     assert kinds.keys() == NEEDS.keys()
     assert {name: tuple(kind.sections) for name, kind in kinds.items()} == dict.fromkeys(kinds, SECTIONS)
-    assert [name for name, kind in kinds.items() if not (kind.items("Could also be") and kind.items("References"))] == []
+    assert [
+        name for name, kind in kinds.items() if not (kind.items("Could also be") and kind.items("References"))
+    ] == []
 
 
 def test_gpus_that_stand_idle_in_a_job_are_counted_in_gpu_hours() -> None:
