@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+BEYOND_S = 300
 Level: TypeAlias = "float | Callable[[float], float | None]"
 """A value, or a function of the seconds before the end (negative) that gives one, or None for no sample."""
 
@@ -67,16 +68,17 @@ def slurm(number: int | str) -> dict[str, str]:
 
 
 def history(gpus: list[Gpu], end: float, length_s: float, every_s: float) -> str:
-    """OpenMetrics text with a sample of every GPU every so many seconds up to `end`, for promtool to make blocks of.
+    """OpenMetrics text with a sample of every GPU every so many seconds, for promtool to make blocks of.
 
-    Like a scrape, it has the target's labels `instance` and `job`.
+    It goes on a little beyond `end`, since a server's clock goes on while a test asks it. Like a scrape, it has the
+    target's labels `instance` and `job`.
     """
     lines = defaultdict[str, list[str]](list)
-    count = int(length_s // every_s)
+    count, beyond = int(length_s // every_s), int(BEYOND_S // every_s)
     for gpu in gpus:
         for name, level in gpu.metrics.items():
             series = gpu.series(name)[:-1] + f',instance="{gpu.host}:9400",job="dcgm"}}'
-            for number in range(count + 1):
+            for number in range(count + beyond + 1):
                 before = (number - count) * every_s
                 value = level(before) if callable(level) else level
                 if value is not None:

@@ -64,11 +64,13 @@ def reply(request: BaseHTTPRequestHandler, status: int, body: bytes, **headers: 
 
 
 @contextmanager
-def exporter(serve: Callable[[], str]) -> Iterator[str]:
-    """An exporter whose /metrics is what a function gives; gives its HOST:PORT."""
+def exporter(serve: Callable[[], str | None]) -> Iterator[str]:
+    """An exporter whose /metrics is what a function gives, failing where that is None; gives its HOST:PORT."""
 
     def handle(request: BaseHTTPRequestHandler) -> None:
-        reply(request, 200, serve().encode(), Content_Type="text/plain; version=0.0.4")
+        text = serve()
+        status = 503 if text is None else 200
+        reply(request, status, (text or "").encode(), Content_Type="text/plain; version=0.0.4")
 
     with answering(handle) as url:
         yield url.removeprefix("http://")
