@@ -18,7 +18,7 @@ from advisor_mcp.results import Derivation, Detail, number
 MEASURES = {"sm_active": "SM activity", "engine_active": "engine activity", "kernel_running": "time a kernel ran"}
 _THRESHOLDS, _CODES = "doc:dcgm-profiling-metrics", "doc:nvidia-xid-catalog"
 _SIZES = {
-    "brief": [(6, 6), (3, 6), (2, 5), (2, 4), (1, 4), (1, 3), (1, 2), (0, 1)],
+    "brief": [(6, 8), (3, 8), (3, 6), (2, 6), (2, 5), (1, 5), (1, 4), (1, 3), (1, 2), (0, 1)],
     "full": [(60, 20), (30, 20), (15, 20), (15, 10), (10, 7), (10, 5), (5, 3), (5, 1)],
 }
 """Rows of jobs and of findings, tried one after the other until an answer is short enough."""
@@ -106,7 +106,9 @@ def _measure(fleet: Fleet) -> str:
 
 
 def _short(row: FindingRow) -> FindingRow:
-    return row.model_copy(update=dict.fromkeys(_FULL_FINDING_ONLY))
+    """A finding without its page, and of what to do the first sentence."""
+    first = row.change and row.change.split("; ")[0].split(". ")[0].rstrip(".")
+    return row.model_copy(update=dict.fromkeys(_FULL_FINDING_ONLY) | {"change": first})
 
 
 def _unchecked(fleet: Fleet) -> list[NotChecked]:

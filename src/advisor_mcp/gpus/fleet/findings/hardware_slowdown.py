@@ -26,7 +26,7 @@ def hardware_slowdown(fleet: Fleet) -> Iterator[Observation]:
     - a short event that the steps' samples happened to catch
 
     ## Change
-    Heat: airflow, fans, filters, inlet temperature, seating of the heat sink. Power brake: supplies, cables, the rack's limit.
+    For heat check airflow, fans, inlet temperature and heat sink, for a power brake supplies, cables and the rack's limit.
 
     ## Next measurement
     `inspect_gpus` on the host under load: which bit is set, at what temperature and power.
