@@ -6,6 +6,7 @@ import http.client
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -29,7 +30,7 @@ def tool(name: str) -> str:
 
 
 @contextmanager
-def answering(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def answering(handle: Callable[[BaseHTTPRequestHandler], None], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server on loopback whose GET requests a function answers; gives its URL."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,10 +44,12 @@ def answering(handle: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -61,6 +64,20 @@ def reply(request: BaseHTTPRequestHandler, status: int, body: bytes, **headers: 
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()
     request.wfile.write(body)
+
+
+def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that nobody has signed, and a server's context that presents it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    made, key = folder / "certificate.pem", folder / "key.pem"
+    words = ["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2", "-subj", "/CN=test"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", *words, *names, "-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE_S)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made, key)
+    return made, context
 
 
 @contextmanager

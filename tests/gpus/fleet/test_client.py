@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.gpus.fleet.servers import answering, reply
+from tests.gpus.fleet.servers import answering, certificate, reply
 
 from advisor_mcp.errors import Cancelled, CannotAnswer
 from advisor_mcp.gpus.fleet.address import Address, parsed
@@ -154,6 +156,18 @@ def test_a_server_without_tls_is_told_from_one_that_is_down() -> None:
     with answering(lambda request: reply(request, 200, b"")) as url:
         tls = url.replace("http", "https")
         assert failure(tls).message == f"{tls} does not speak TLS as expected"
+
+
+def test_a_certificate_is_checked_against_the_ca_file_unless_that_is_turned_off(tmp_path: Path) -> None:
+    ca, context = certificate(tmp_path)
+    with answering(lambda request: reply(request, 200, body(VECTOR)), tls=context) as url:
+        address = parsed(url)
+        error = failure(url)
+        assert error.message == f"the certificate of {url} is not trusted here"
+        assert error.needs == ["its CA's certificate, named by ADVISOR_MCP_PROMETHEUS_CA"]
+        for trusting in (replace(address, ca_file=str(ca)), replace(address, verify=False)):
+            with Prometheus(trusting) as client:
+                assert client.instant("up", 10) == [Value({"gpu": "0"}, 1.5)]
 
 
 @pytest.mark.parametrize("drip", [False, True])
