@@ -349,6 +349,9 @@ def _serve(load: Load, given: Sequence[str]) -> int:
     parser.add_argument(
         "--allowed-host", metavar="HOST", action="append", default=[], help="with --http: a host that clients use"
     )
+    parser.add_argument(
+        "--prometheus", metavar="URL", help="the Prometheus that calls may ask; over HTTP they may ask no other"
+    )
     parser.add_argument("--toolsets", metavar="A,B", type=_names, help="serve only these toolsets")
     parser.add_argument(
         "--tools", metavar="A,B", type=_names, help="serve only these tools; with --toolsets, these too"
@@ -358,6 +361,7 @@ def _serve(load: Load, given: Sequence[str]) -> int:
         return ANSWERED
     if asked.http is None and (asked.root or asked.allowed_host):
         raise UsageError("--root and --allowed-host are for --http HOST:PORT; over stdio every path is the user's own")
+    access.allow_prometheus(asked.prometheus)
     found = load()
     served = found.select(asked.toolsets, asked.tools)
     from advisor_mcp import server
