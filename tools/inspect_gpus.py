@@ -59,7 +59,6 @@ def _fleet(
     return fleet.inspect(url, window or "1h", detail, progress)
 
 
-
 TOOL = Tool(
     function=inspect_gpus,
     title="Inspect GPUs",
