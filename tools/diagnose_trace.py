@@ -38,7 +38,8 @@ def diagnose_trace(
 
 
 def _diagnosed(paths: list[str], progress: Progress) -> Diagnosis:
-    return diagnose(read_evidence(paths, progress).timelines)
+    evidence = read_evidence(paths, progress)
+    return diagnose(evidence.timelines, evidence.memories, evidence.compile_log)
 
 
 TOOL = Tool(
