@@ -34,17 +34,25 @@ if hasattr(os, "sched_setaffinity"):
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps([time.perf_counter() - start, peak]))
 """
-OURS = MEASURED % """
+OURS = (
+    MEASURED
+    % """
 import advisor_mcp
 start = time.perf_counter()
 advisor_mcp.call("diagnose_trace", trace=[sys.argv[1]]).text()
 """
-THEIRS = MEASURED % """
+)
+THEIRS = (
+    MEASURED
+    % """
 from hta.trace_analysis import TraceAnalysis
 start = time.perf_counter()
 TraceAnalysis(trace_files={0: sys.argv[1]}, trace_dir=os.path.dirname(sys.argv[1])).get_temporal_breakdown(visualize=False)
 """
-VERSIONS = "from importlib.metadata import version; print('HTA', version('traceinsight'), 'with pandas', version('pandas'))"
+)
+VERSIONS = (
+    "from importlib.metadata import version; print('HTA', version('traceinsight'), 'with pandas', version('pandas'))"
+)
 
 _SHIFTED = re.compile(r'("ts":\s*"?|"(?:correlation|External id|id)":\s*|"ProfilerStep#)(\d+)')
 _EVENTS = re.compile(r'"traceEvents"\s*:\s*\[')
