@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from advisor_mcp import arguments
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.measuring.comparison import compare
 from advisor_mcp.measuring.inputs import Reading, listed, read_runs
 from advisor_mcp.measuring.report import RunComparison, report
+from advisor_mcp.results import Detail
 
 Values = str | list[float | str]
 Unit = Literal[
@@ -37,7 +37,7 @@ def compare_runs(
     warm_up: Annotated[
         int | None, Field(ge=0, description="Values to leave out at each start; found when left out")
     ] = None,
-    detail: arguments.Detail = "brief",
+    detail: Annotated[Detail, Field(description="full adds derivations and all outliers")] = "brief",
 ) -> RunComparison:
     """Whether runs differ in speed, by how much, with an interval. Reads step times and speeds from logs of torchtitan,
     Megatron-LM, Hugging Face, nanoGPT, DeepSpeed, torchtune, from vLLM bench and llama-bench results, or numbers; removes
@@ -47,21 +47,6 @@ def compare_runs(
     return report(compare(found, baseline, warm_up), detail)
 
 
-def _numbers(text: str) -> list[float]:
-    return [float(word) for word in text.split()]
-
-
-_MEGATRON: dict[str, Any] = {
-    name: "\n".join(
-        f" iteration {step:8d}/ 500 | elapsed time per iteration (ms): {ms} | global batch size: 512 |"
-        for step, ms in enumerate(times.split(), 1)
-    )
-    for name, times in {
-        "before": "9412.7 812.4 809.9 811.3 810.6 812.9 811.1 810.2 1630.5 811.8 809.5 812.2",
-        "after": "9538.1 771.6 770.4 772.9 771.2 770.8 773.1 770.9 771.4 772.2 1588.0 771.9",
-    }.items()
-}
-
 TOOL = Tool(
     function=compare_runs,
     title="Compare runs",
@@ -70,20 +55,16 @@ TOOL = Tool(
     examples=(
         Example(
             "Five benchmark runs before and five after: is it faster?",
-            {"runs": [_numbers("102.1 99.8 101.0 100.4 100.9"), _numbers("96.8 97.5 96.1 97.0 97.9")], "unit": "ms"},
+            {"runs": [[102.1, 99.8, 101.0, 100.4, 100.9], [96.8, 97.5, 96.1, 97.0, 97.9]], "unit": "ms"},
             # medians 100.9 and 97.0 ms
             {"comparisons.0.verdict": "faster", "comparisons.0.speed_change_percent": 4.02, "baseline": "A"},
         ),
         Example(
-            "Did fusing the optimizer speed up these Megatron-LM steps?",
-            {"runs": [{"before": _MEGATRON["before"]}, {"after": _MEGATRON["after"]}]},
-            # the first iteration is left out; of the other eleven the medians are 811.3 and 771.6 ms
-            {
-                "comparisons.0.verdict": "faster",
-                "comparisons.0.median_ratio": 0.95107,
-                "runs.0.removed": 1,
-                "runs.0.outliers": 1,
-            },
+            "Do these throughputs differ?",
+            {"runs": [{"before": [3012, 2988, 3040, 3001, 2969]}, {"after": [3020, 2975, 3061, 3008, 2990]}], "unit": "tokens_per_s"},
+            # medians 3,001 and 3,008: 0.233 % apart, with spreads of about 1 %
+            {"comparisons.0.verdict": "no_difference_shown", "comparisons.0.speed_change_percent": 0.233},
         ),
+        Example("Did the change speed up training?", {"runs": ["before.log", "after.log"]}, needs="the two log files"),
     ),
-)
+)  # fmt: skip

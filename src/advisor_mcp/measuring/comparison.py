@@ -145,7 +145,7 @@ def _rule(samples: Samples, warm_up: int | None, removed: bool) -> str:
         return f"warm_up {warm_up}"
     if samples.repetitions:
         return "repetitions: no warm-up is removed"
-    return "MSER-5, and the first step of a start" if removed else "MSER-5 finds none"
+    return "first step of a start, slow outliers, MSER-5" if removed else "none found by MSER-5"
 
 
 def compare(runs: Mapping[str, Samples], baseline: str | None = None, warm_up: int | None = None) -> list[Comparison]:

@@ -56,7 +56,10 @@ def read_column(text: str, metric: str | None) -> tuple[list[float], str] | None
 
     `metric` names the column; without it the file may have only one of numbers. Raises `UsageError` where that is open.
     """
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    except csv.Error:
+        return None
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows) or all(map(_number, rows[0])):
         return None
     columns = dict(zip((name.strip() for name in rows[0]), zip_longest(*rows[1:]), strict=True))

@@ -95,7 +95,11 @@ def _unit(unit: SampleUnit) -> str:
 def _summary(found: Sequence[Comparison]) -> str:
     said = [_sentence(each) for each in found[:BRIEF_SENTENCES]]
     rest = len(found) - len(said)
+    said = [said[0], *(text[0].lower() + text[1:] if text.startswith(_OURS) else text for text in said[1:])]
     return "; ".join(said) + (f"; and {rest} more" if rest else "") + "."
+
+
+_OURS = ("No difference", "Borderline", "Too few")
 
 
 def _sentence(each: Comparison) -> str:
@@ -135,12 +139,13 @@ def _interval(each: Comparison) -> str:
     low, high = each.speed_interval
     if (low - 1) * (high - 1) > 0:
         near, far = sorted((abs(low - 1), abs(high - 1)))
-        return f"95 % interval {100 * near:.3g} to {_percent(far)}"
+        return f"95 % interval {_percent(near).removesuffix(' %')} to {_percent(far)}"
     return f"95 % interval {_change(low, each)} to {_change(high, each)}"
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+    """A share in percent, to a decimal, or to two digits below 1 %."""
+    return f"{100 * share:,.1f} %" if share >= 0.01 else f"{100 * share:.2g} %"
 
 
 def _disagreement(each: Comparison) -> str:
@@ -212,12 +217,13 @@ def _spread(run: Run) -> float:
 
 
 def _outliers(run: Run) -> Iterable[str]:
-    """The outliers, the furthest first: ``step 250: 3.1 x the median, after a checkpoint``."""
+    """The outliers, the furthest first: ``step 250 (after a checkpoint): 3.1 x the median``."""
     values, steps = run.samples.values, run.samples.steps
     for at in sorted(run.outliers, key=lambda place: -abs(math.log(values[place] / run.median))):
         place = f"step {steps[at]}" if steps else f"value {at + 1}"
         event = run.samples.events.get(at)
-        yield f"{place}: {values[at] / run.median:.3g} x the median" + (f", after {_after(event)}" if event else "")
+        after = f" (after {_after(event)})" if event else ""
+        yield f"{place}{after}: {values[at] / run.median:.3g} x the median"
 
 
 def _after(event: str) -> str:
@@ -244,7 +250,7 @@ def _assumptions(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[s
         yield f"bootstrap and permutations: {RESAMPLES:,} resamples at most, seed {SEED}"
     blocks = sorted({each.block for each in found if each.block > 1})
     if blocks:
-        yield f"neighbours are alike: intervals are widened, and {', '.join(map(str, blocks))} values are permuted together"
+        yield f"serial correlation is allowed for: wider intervals, {', '.join(map(str, blocks))} neighbours permuted together"
     if len(found) > 1:
         yield f"{len(found)} comparisons: p corrected by Holm; each interval is 95 % by itself"
 
@@ -252,6 +258,8 @@ def _assumptions(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[s
 def _warnings(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[str]:
     for run in runs:
         yield from (f"{run.name}: {note}" for note in run.samples.notes)
+        if 3 * run.removed >= len(run.samples.values) >= FEWEST_FOR_ORDER:
+            yield f"{run.name}: a third of it or more is warm-up, so its rest may not be steady either; run longer"
         if run.short_for_its_correlation:
             yield f"{run.name}: too short to tell how strongly its values follow each other; the interval may be too narrow"
         if run.drift is not None:
@@ -299,7 +307,7 @@ def _derivation() -> list[Derivation]:
         ),
         Derivation(
             figure="runs.removed",
-            formula="argmin over d of the variance of what follows / its number, over batches of 5 (1 below 50 values)",
+            formula="leading slow outliers, then argmin over d of the variance of what follows / its number, in batches of 5 (1 below 50)",
             source="doc:mser",
         ),
         Derivation(

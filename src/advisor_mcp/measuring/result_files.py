@@ -84,7 +84,8 @@ def read_vllm_text(log: str, metric: str | None) -> Samples | None:
     text = without_colours(log)
     found = {name: _printed(expression, text) for name, expression in _TABLES.items()}
     found = {name: values for name, values in found.items() if values}
-    if not found or not (_SERVE in text or {"tokens_per_second", "avg_latency"} & found.keys()):
+    latency = "avg_latency" in found and "percentile latency:" in text
+    if not (_SERVE in text or "tokens_per_second" in found or latency):
         return None
     most = max(len(values) for values in found.values())
     return read_vllm(
@@ -98,7 +99,6 @@ def _printed(expression: re.Pattern[str], text: str) -> list[float]:
 
 # ---- llama-bench ----
 
-_SQL = re.compile(r"INSERT INTO (?:llama_bench|test) \(([^)]{1,4000})\) VALUES \((.{1,8000}?)\);")
 _MEASURED = frozenset({"test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts", "t/s"})
 
 
@@ -161,19 +161,24 @@ def _differing(records: Sequence[Record]) -> str:
 
 def llama_rows(text: str) -> list[Record]:
     """The rows of llama-bench's Markdown, CSV or SQL output, an empty list for any other text."""
-    if "INSERT INTO" in text:
-        return [_sql_row(names, values) for names, values in _SQL.findall(text)]
-    if "| t/s" in " ".join(text.split()) or re.search(r"\| {1,40}t/s \|", text):
-        return list(_markdown_rows(text))
-    header = text.lstrip()[:4000].partition("\n")[0]
-    if "avg_ts" in header and "n_prompt" in header:
-        return [row for row in csv.DictReader(io.StringIO(text.lstrip())) if row.get("avg_ts")]
-    return []
+    header = text.lstrip().partition("\n")[0]
+    try:
+        if "INSERT INTO llama_bench" in text:
+            return [row for line in text.splitlines() if (row := _sql_row(line))]
+        if "avg_ts" in header and "n_prompt" in header:
+            return [row for row in csv.DictReader(io.StringIO(text.lstrip())) if row.get("avg_ts")]
+    except csv.Error:
+        return []
+    return list(_markdown_rows(text))
 
 
-def _sql_row(names: str, values: str) -> Record:
-    cells = next(csv.reader([values], quotechar="'", skipinitialspace=True))
-    return dict(zip((name.strip() for name in names.split(",")), cells, strict=False))
+def _sql_row(line: str) -> Record | None:
+    """The values of ``INSERT INTO llama_bench (a, b) VALUES ('1', '2');`` by name."""
+    names, found, values = line.partition(") VALUES (")
+    if not found or not names.startswith("INSERT INTO llama_bench ("):
+        return None
+    cells = next(csv.reader([values.rstrip().removesuffix(");")], quotechar="'", skipinitialspace=True))
+    return dict(zip(names.partition("(")[2].split(", "), cells, strict=False))
 
 
 def _markdown_rows(text: str) -> Iterable[Record]:
@@ -194,7 +199,7 @@ def json_records(text: str) -> list[Any] | None:
     if text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_int=float)  # no integer is then too large to calculate with
     except (ValueError, RecursionError):
         return _json_lines(text)
     return found if isinstance(found, list) else [found]
@@ -202,6 +207,6 @@ def json_records(text: str) -> list[Any] | None:
 
 def _json_lines(text: str) -> list[Any] | None:
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line, parse_int=float) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError):
         return None

@@ -286,28 +286,33 @@ BATCH = 5
 
 
 def warm_up(values: Array, higher_is_better: bool) -> int:
-    """How many values at the start of a run are warm-up, by MSER-5 (White 1997): at most half, 0 in runs of fewer than 10.
+    """How many values at the start of a run are warm-up: slow outliers, then MSER-5 (White 1997); 0 in runs of fewer than 10.
 
-    The cut minimises the squared standard error of what is left, over batches of five (of one in runs below 50). Values are
-    first clipped to the second half's outlier limits, so that one odd step late in the run does not move the cut. The cut
-    is kept only where what it takes away is slower than the rest by three standard errors of its median.
+    First go the leading values that are slower than the outlier limit of the run's second half. MSER then cuts where the
+    squared standard error of what is left is least, over batches of five (of one below 50 values), in all at most half of
+    the run. Values are clipped to the limits, so that an odd step late in the run does not move the cut, and it is kept
+    only where what it takes away is slower than what it leaves by three standard errors of a median.
     """
     if len(values) < FEWEST_FOR_WARM_UP:
         return 0
-    steady = values[len(values) // 2 :]
-    limit = OUTLIER_SCORE * _scale(steady)
-    clipped = np.clip(values, np.median(steady) - limit, np.median(steady) + limit)
-    cut = _least_error_cut(clipped, BATCH if len(values) >= FEWEST_FOR_BATCHES else 1)
+    slowness = -values if higher_is_better else values
+    steady = slowness[len(values) // 2 :]
+    middle, limit = float(np.median(steady)), OUTLIER_SCORE * _scale(steady)
+    usual = np.nonzero(slowness - middle <= limit)[0]
+    most = len(values) // 2
+    lead = min(int(usual[0]), most)
+    rest = np.clip(slowness[lead:], middle - limit, middle + limit)
+    cut = _least_error_cut(rest, BATCH if len(rest) >= FEWEST_FOR_BATCHES else 1, most - lead)
     if cut == 0:
-        return 0
-    slower = float(np.median(values[cut:]) - np.median(values[:cut])) * (1 if higher_is_better else -1)
-    return cut if slower > 3 * NORMAL_MEAN_DEVIATION * _scale(values[cut:]) / math.sqrt(cut) else 0
+        return lead
+    slower = float(np.median(rest[:cut]) - np.median(rest[cut:]))
+    return lead + (cut if slower > 3 * NORMAL_MEAN_DEVIATION * _scale(rest[cut:]) / math.sqrt(cut) else 0)
 
 
-def _least_error_cut(values: Array, batch: int) -> int:
+def _least_error_cut(values: Array, batch: int, most: int) -> int:
     means = values[: len(values) // batch * batch].reshape(-1, batch).mean(axis=1)
     backwards = means[::-1] - means.mean()
     counts = np.arange(len(means), 0, -1)
     sums, squares = np.cumsum(backwards)[::-1], np.cumsum(backwards**2)[::-1]
     errors = (squares - sums**2 / counts) / counts**2
-    return batch * int(np.argmin(errors[: len(means) // 2 + 1]))
+    return batch * int(np.argmin(errors[: most // batch + 1]))

@@ -77,7 +77,7 @@ def _samples(pattern: Pattern, text: str, lines: list[Line]) -> Samples:
     unit, scale = _unit(pattern)
     starts = tuple(at for at, line in enumerate(lines) if at == 0 or line.part != lines[at - 1].part)
     if len(starts) > 1:
-        notes.append(f"the step counter goes back {len(starts) - 1} times: each restart has its own warm-up")
+        notes.append(f"the step counter starts again {len(starts) - 1} time(s): each start has its own warm-up")
     return Samples(
         form=pattern.framework,
         unit=unit,
