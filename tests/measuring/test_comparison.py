@@ -151,7 +151,7 @@ def test_step_times_of_the_same_or_an_unknown_batch_stay_times() -> None:
 
 
 @pytest.mark.parametrize(("runs", "baseline", "sentence"), [
-    ({"A": times(1)}, None, "a comparison needs two runs or more, not 1"),
+    ({"A": times(1)}, None, "a comparison needs 2 to 20 runs, not 1"),
     ({"A": times(1), "B": times(2)}, "C", "baseline names no run; the runs are A, B"),
 ])  # fmt: skip
 def test_what_cannot_be_compared_is_refused(runs: dict[str, Samples], baseline: str | None, sentence: str) -> None:

@@ -181,7 +181,7 @@ def test_many_runs_with_many_outliers_keep_the_answer_s_size(detail: str) -> Non
 
 
 @pytest.mark.parametrize(("runs", "arguments", "sentence"), [
-    ([FAST], {}, "a comparison needs two runs or more, not 1"),
+    ([FAST], {}, "a comparison needs 2 to 20 runs, not 1"),
     ([FAST, []], {}, "B has no values; give step times, or a log"),
     ([FAST, [1.0, "x"]], {}, "B mixes numbers and texts; give a list of numbers, or a list of logs"),
     ([FAST, [1.0, 0.0]], {}, "every measurement must be a number above 0, not 0.0"),

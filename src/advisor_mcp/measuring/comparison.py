@@ -16,6 +16,7 @@ from advisor_mcp.measuring.statistics import ALPHA, FEWEST, Array, Order, Ratio
 
 Verdict: TypeAlias = Literal["faster", "slower", "no_difference_shown", "borderline", "too_few_samples"]
 
+MOST_RUNS = 20
 TRUSTED_CORRELATION_TIMES = 50  # dfm/emcee@0f077fc src/emcee/autocorr.py integrated_time(tol=50)
 
 UNIT_WORDS: Mapping[SampleUnit, str] = {
@@ -151,10 +152,10 @@ def _rule(samples: Samples, warm_up: int | None, removed: bool) -> str:
 def compare(runs: Mapping[str, Samples], baseline: str | None = None, warm_up: int | None = None) -> list[Comparison]:
     """Every other run against the baseline (the first run, or the one named), in the order given.
 
-    Raises `UsageError` for fewer than two runs, an unknown baseline, and runs measured in different units.
+    Raises `UsageError` for fewer than two or too many runs, an unknown baseline, and runs measured in different units.
     """
-    if len(runs) < 2:
-        raise UsageError(f"a comparison needs two runs or more, not {len(runs)}")
+    if not 2 <= len(runs) <= MOST_RUNS:
+        raise UsageError(f"a comparison needs 2 to {MOST_RUNS} runs, not {len(runs)}")
     if baseline is not None and baseline not in runs:
         raise UsageError(f"baseline names no run; the runs are {', '.join(runs)}")
     prepared = {name: prepare(name, samples, warm_up) for name, samples in in_one_unit(runs).items()}

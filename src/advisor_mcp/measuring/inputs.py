@@ -52,10 +52,9 @@ def read_runs(given: Sequence[Given | Mapping[str, Given]], reading: Reading) ->
     """
     found: dict[str, Samples] = {}
     for place, run in enumerate(given):
-        name, values = next(iter(run.items())) if isinstance(run, Mapping) else (_name(run, place), run)
-        if name in found:
-            name = values if isinstance(values, str) and values not in found and _name(values, place) == name else ""
-        name = name or _letter(place)
+        named, values = next(iter(run.items())) if isinstance(run, Mapping) else (None, run)
+        candidates = [named] if named else [*_names_of_path(values), _letter(place)]
+        name = next(name for name in [*candidates, f"run {place + 1}"] if name not in found)
         found[name] = _read(name, values, reading)
     _check(found, reading)
     return found
@@ -65,12 +64,12 @@ def _letter(place: int) -> str:
     return LETTERS[place] if place < len(LETTERS) else f"run {place + 1}"
 
 
-def _name(run: Given, place: int) -> str:
-    """A path's file name without its ending, else a letter."""
+def _names_of_path(run: Given) -> tuple[str, ...]:
+    """A path's file name without its ending, and the path itself; nothing for what is no path."""
     if not isinstance(run, str) or read_numbers(run) is not None or run.strip()[:1] in ("{", "["):
-        return _letter(place)
-    is_path = not set("\n\r ") & set(run.strip()) and len(run) <= LONGEST_PATH
-    return (PurePath(run).stem if is_path else "") or _letter(place)
+        return ()
+    is_path = not set("\n\r ") & set(run.strip()) and 0 < len(run) <= LONGEST_PATH
+    return (PurePath(run).stem or run, run) if is_path else ()
 
 
 def _read(name: str, run: Given, reading: Reading) -> Samples:

@@ -202,7 +202,7 @@ def _run(run: Run, most_outliers: int) -> MeasuredRun:
         warm_up=run.rule,
         outliers=len(run.outliers),
         outliers_at=at or None,
-        neighbours_correlation=None if order.neighbours is None else round(order.neighbours, 2),
+        neighbours_correlation=None if order.neighbours is None else round(order.neighbours, 2) + 0.0,  # no -0.0
         independent_values=None if order.neighbours is None else math.floor(order.worth),
         drift_percent=None if drift is None else _figure(100 * (drift - 1), 2),
     )
