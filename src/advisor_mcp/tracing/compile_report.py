@@ -11,7 +11,7 @@ from advisor_mcp.results import Row
 from advisor_mcp.tracing.compile_log import Compilation, CompileLog
 
 BRIEF_ROWS, FULL_ROWS = 2, 10
-LONGEST_BRIEF, LONGEST_NAME = 64, 36
+LONGEST_BRIEF, LONGEST_NAME = 60, 32
 
 
 class FunctionRow(Row):
