@@ -150,7 +150,7 @@ class _Reading:
         self.memory_peaks: dict[int, tuple[int, int]] = {}
         self.streams = Names()
         self.communication: dict[int, bool] = {}
-        self.python = 0
+        self.events = 0
 
     def take(self, events: Sequence[Event]) -> None:
         """Add a batch: sort its events by what they are, convert their times at once, append the columns."""
@@ -159,9 +159,11 @@ class _Reading:
         for event in events:
             category = event.cat
             if event.ph != "X":
+                self.events += event.ph is not None
                 if event.ph == "i" or event.ph == "I":
                     self._instant(event)
                 continue
+            self.events += 1
             if type(category) is not str or event.ts is None:
                 continue
             kind = HOST_KINDS.get(category)
@@ -174,10 +176,8 @@ class _Reading:
                 kind = HOST_KINDS.get(category)
                 if kind is None:
                     continue
-            if kind is Host.PYTHON:
-                self.python += 1
-                if not event.dur or event.dur < SHORTEST_PYTHON_US:
-                    continue
+            if kind is Host.PYTHON and (not event.dur or event.dur < SHORTEST_PYTHON_US):
+                continue
             on_host.append((event, kind))
         if on_device:
             self._take_device(on_device)
@@ -339,6 +339,11 @@ def read_kineto(file: BinaryIO, source: str, check: Callable[[int], None] = lamb
         raise CannotAnswer(
             f"{source} holds no trace that can be read: {error}", needs=["a trace as torch.profiler exports it"]
         ) from None
+    if not reading.events:
+        raise CannotAnswer(
+            f"{source} holds no trace that can be read: no event in it has a phase",
+            needs=["a trace as torch.profiler exports it"],
+        )
     return _timeline(source, reading, stream.ending)
 
 

@@ -104,8 +104,11 @@ _PRODUCTS = {
     "baddbmm": _last_two, "_addmm_activation": _last_two,
 }  # fmt: skip
 _ELEMENTWISE = frozenset(
-    "add sub mul div neg exp pow sqrt rsqrt sigmoid silu gelu relu tanh clamp where copy copy_ to _to_copy clone fill".split()
-)
+    {
+        "add", "sub", "mul", "div", "neg", "exp", "pow", "sqrt", "rsqrt", "sigmoid", "silu", "gelu", "relu", "tanh", "clamp",
+        "where", "copy", "to", "_to_copy", "clone", "fill",
+    }
+)  # fmt: skip
 
 
 def _product(pair: tuple[Shape, Shape] | None, size: list[int], dtype: str | None) -> Cost | None:

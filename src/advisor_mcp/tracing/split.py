@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -151,15 +151,8 @@ def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
 
 def step_windows(steps: Sequence[Span], start: int, end: int) -> list[Span]:
     """The steps' windows on the device's clock: from a step's start to the next one's, cut to what the device did."""
-    bounds = [
-        (step.name, step.start, after.start) for step, after in zip(steps, [*steps[1:], None], strict=True) if after
+    ends = [step.start for step in steps[1:]] + [max(step.end, end) for step in steps[-1:]]
+    clipped = [
+        Span(step.name, max(step.start, start), min(until, end)) for step, until in zip(steps, ends, strict=True)
     ]
-    if steps:
-        bounds.append((steps[-1].name, steps[-1].start, max(steps[-1].end, end)))
-    clipped = [Span(name, max(low, start), min(high, end)) for name, low, high in bounds]
     return [step for step in clipped if step.end > step.start]
-
-
-def shares(parts: Mapping[str, int], span: int) -> dict[str, float]:
-    """Parts in percent of the span."""
-    return {name: 100 * part / span if span else 0.0 for name, part in parts.items()}
