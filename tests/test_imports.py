@@ -16,7 +16,19 @@ FLOORS = [
     ("planning", "linting", "tracing", "gpus", "personas"),
     ("tools",),
     ("catalogue",),
-    ("serving", "server", "cli", "flags", "batch", "lint_command", "demo", "doctor", "connecting", "__main__"),
+    (
+        "serving",
+        "server",
+        "cli",
+        "flags",
+        "batch",
+        "lint_command",
+        "benchmark_command",
+        "demo",
+        "doctor",
+        "connecting",
+        "__main__",
+    ),
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 LAZY = {

@@ -12,6 +12,7 @@ from advisor_mcp import access, arguments
 from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.declaration import Example, Tool
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.formulas.ceilings import matmul_key, read_ceilings
 from advisor_mcp.formulas.devices import read_device
 from advisor_mcp.formulas.utilisation import Utilisation, doubts, total_over_active, utilisation
 from advisor_mcp.results import Answer, Derivation, Row, number
@@ -39,6 +40,13 @@ class MfuAnswer(Answer):
     tokens_per_s_per_gpu: float
     peak_tflops: float = Field(description="Dense peak of one GPU for dtype, never the sparse figure")
     achieved_tflops_per_gpu: float = Field(description="By matmul_causal, the FLOPs that the model needs")
+    measured_ceiling_tflops: float | None = Field(
+        default=None,
+        description="Best matrix product that advisor-mcp benchmark-device measured on this machine's GPU of that kind",
+    )
+    of_measured_ceiling_percent: float | None = Field(
+        default=None, description="achieved_tflops_per_gpu of it; not an MFU"
+    )
     conventions: list[ConventionRow]
     measured: str = Field(description="The speed as it was given or read")
 
@@ -66,6 +74,7 @@ def calculate_mfu(
     peak = device.peak(dtype)
     rows = utilisation(found.architecture, sequence_length, measured.speed, peak, recompute)
     causal, full = rows[0], rows[1]
+    ceiling = read_ceilings(gpu).measured.get(matmul_key(dtype))
     return MfuAnswer(
         summary=(
             f"{found.name} at {_speed_text(measured.speed)} tokens/s per {device.id} reaches {100 * causal.mfu:,.1f} % MFU "
@@ -80,6 +89,8 @@ def calculate_mfu(
         tokens_per_s_per_gpu=_rounded(measured.speed),
         peak_tflops=peak,
         achieved_tflops_per_gpu=round(causal.tflops_per_gpu, 2),
+        measured_ceiling_tflops=round(ceiling.value, 2) if ceiling else None,
+        of_measured_ceiling_percent=round(100 * causal.tflops_per_gpu / ceiling.value, 2) if ceiling else None,
         conventions=[_row(row) for row in rows],
         measured=measured.how,
         assumptions=[
@@ -88,6 +99,11 @@ def calculate_mfu(
             *device.assumptions,
             f"recompute {recompute}; all weights are trained",
             *measured.assumptions,
+            *(
+                [f"the ceiling was measured here {ceiling.date}, n={ceiling.samples}; MFU stays a share of the peak"]
+                if ceiling
+                else []
+            ),
         ],
         warnings=[
             *found.architecture.not_described,

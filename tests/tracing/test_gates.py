@@ -114,3 +114,20 @@ def test_what_a_gate_lowers_or_withholds_exists() -> None:
     known = {*TIMELINE.kinds(), *JOB.kinds(), "all", "idle"}
     for name, kind in GATES.kinds().items():
         assert {*kind.items("Lowers"), *kind.items("Withholds")} <= known, name
+
+
+def test_a_device_that_idles_while_the_host_waits_for_it_was_not_recorded_whole() -> None:
+    made = (
+        Made().kernel("gemm", 10, 10, launch=0).call("hipMemcpyWithStream", 15, 980).kernel("gemm", 1000, 10, launch=12)
+    )
+    assert made.doubts() == ["unrecorded-work"]
+
+
+def test_a_device_that_works_while_the_host_waits_for_it_raises_no_doubt() -> None:
+    made = (
+        Made()
+        .kernel("gemm", 10, 980, launch=0)
+        .call("cudaDeviceSynchronize", 15, 980)
+        .kernel("gemm", 1000, 10, launch=998)
+    )
+    assert made.doubts() == []

@@ -104,3 +104,14 @@ def test_steps_reach_to_the_next_step_and_are_cut_to_the_devices_span() -> None:
 
 def test_a_trace_without_steps_has_none() -> None:
     assert Made().kernel("gemm", 10, 20).case().steps == []
+
+
+def test_a_kernel_that_was_launched_late_and_then_still_waited_has_two_causes() -> None:
+    # the device is free at 20, the host launches from 50 to 52, the kernel starts at 200
+    made = Made().kernel("gemm", 10, 10, launch=0).kernel("gemm", 200, 10, launch=50)
+    assert causes(made) == [(32.0, "host"), (148.0, "stream_wait")]
+
+
+def test_a_launch_call_that_takes_long_itself_is_the_hosts_time() -> None:
+    made = Made().kernel("gemm", 10, 10, launch=0).kernel("gemm", 200, 10, launch=50, call_dur=145)
+    assert causes(made) == [(180.0, "host")]
