@@ -69,7 +69,7 @@ DROPPED = _Dropped()
 
 
 def load(file: BinaryIO, fold: Fold, limits: Limits | None = None, check: Callable[[], None] = lambda: None) -> Any:
-    """What a pickle of plain data holds (protocols 1 to 5), each container passed through `fold` when it got items.
+    """What a pickle of plain data holds (protocols 2 to 5), each container passed through `fold` when it got items.
 
     Raises `UsageError` with one sentence for a pickle that would build anything else, is damaged or costs more than
     `limits`. `check` is called between reads and may raise to stop the work.
