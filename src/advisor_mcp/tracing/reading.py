@@ -80,7 +80,8 @@ def _files(said: str) -> Iterator[tuple[Path, bool]]:
         raise UsageError(
             f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is not usable').lower()}"
         ) from None
-    yield from ((one, True) for one in found)
+    # a link may lead out of the folder that the call may read
+    yield from ((access.readable(f"{said}/{one.name}"), True) for one in found)
 
 
 def _kineto(path: Path, evidence: Evidence, progress: Progress) -> None:
