@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 
@@ -305,3 +306,13 @@ def test_the_work_stops_when_the_caller_withdrew() -> None:
 
     with pytest.raises(Cancelled):
         read_compile_log([Log().start((0, 0)).file], check=withdrawn)
+
+
+def test_a_compressed_log_that_breaks_off_says_so() -> None:
+    whole = Log()
+    for number in range(500):
+        whole.start((number, 0)).metrics((number, 0), number / 7)
+    with gzip.open(io.BytesIO(gzip.compress(whole.data)[:-200])) as file:
+        log = read_compile_log([file])
+    assert 0 < len(log.compilations) < 500
+    assert "truncated-log" in [doubt.name for doubt in log.doubts]

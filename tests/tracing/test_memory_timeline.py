@@ -110,3 +110,11 @@ def test_a_bomb_is_read_no_further_than_its_budget() -> None:
     bomb = gzip.compress(b"[" + b"[1,2,3,4]," * 1_000_000)
     with gzip.open(io.BytesIO(bomb)) as file, pytest.raises(UsageError, match="more than 3,000,000 bytes"):
         read_timeline(file, most_bytes=3_000_000)
+
+
+def test_a_compressed_timeline_that_breaks_off_says_so() -> None:
+    packed = gzip.compress(json.dumps([[i, CREATE, 10, ACTIVATION] for i in range(50_000)]).encode())
+    with gzip.open(io.BytesIO(packed[:-500])) as file:
+        device = read_timeline(file).devices[0]
+    assert 0 < device.events < 50_000
+    assert [doubt.name for doubt in device.doubts] == ["truncated-file"]

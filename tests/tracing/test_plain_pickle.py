@@ -192,3 +192,9 @@ def test_frames_of_newer_protocols_may_end_anywhere() -> None:
     payload = b"]\x94(K\x01K\x02e."
     framed = b"\x80\x04" + b"".join(b"\x95" + struct.pack("<Q", 1) + payload[i : i + 1] for i in range(2)) + payload[2:]
     assert plain(framed) == [1, 2]
+
+
+def test_a_compressed_snapshot_that_breaks_off_is_refused() -> None:
+    packed = gzip.compress(pickle.dumps(list(range(50_000)), protocol=4))
+    with gzip.open(io.BytesIO(packed[:-500])) as file, pytest.raises(UsageError, match="cut off"):
+        load(file, unchanged)

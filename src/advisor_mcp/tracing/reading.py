@@ -15,6 +15,7 @@ from advisor_mcp.tracing.compile_log import CompileLog, read_compile_log
 from advisor_mcp.tracing.jsonstream import unzipped
 from advisor_mcp.tracing.kineto import read_kineto
 from advisor_mcp.tracing.memory import MemoryHistory, read_snapshot, read_timeline
+from advisor_mcp.tracing.nsight import read_nsight
 from advisor_mcp.tracing.recognise import NEEDS, Kind, recognise
 from advisor_mcp.tracing.timeline import Timeline
 
@@ -100,7 +101,7 @@ def _memory_timeline(path: Path, evidence: Evidence, progress: Progress) -> None
 
 
 def _nsight(path: Path, evidence: Evidence, progress: Progress) -> None:
-    raise CannotAnswer("Nsight Systems exports are not read yet", needs=[NEEDS])
+    evidence.timelines.append(read_nsight(path, path.name[:80], progress.check))
 
 
 _READERS: dict[Kind, Callable[[Path, Evidence, Progress], None]] = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from advisor_mcp.errors import UsageError
+from advisor_mcp.tracing.pieces import Pieces
 
 CHUNK_BYTES = 1 << 20
 LONGEST_FIXED = 300  # no opcode whose length stands in one byte is longer
@@ -85,7 +86,7 @@ class _Machine:
     """The stack machine of a pickle, cut down to plain data."""
 
     def __init__(self, file: BinaryIO, fold: Fold, limits: Limits, check: Callable[[], None]) -> None:
-        self.file, self.fold, self.limits, self.check = file, fold, limits, check
+        self.file, self.fold, self.limits, self.check = Pieces(file), fold, limits, check
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []
