@@ -129,12 +129,12 @@ def finding_pages() -> str:
         for name, kind in family.kinds().items():
             head, _, rest = kind.page.partition("\n## ")
             parts.append(f"### {name}\n\n{head.strip()}\n")
-            parts += [f"**{section}**: {_listed(text)}\n" for section, text in kind.sections.items()] if rest else []
+            parts += [f"**{section}**:{_listed(text)}\n" for section, text in kind.sections.items()] if rest else []
     return "\n".join(parts)
 
 
 def _listed(text: str) -> str:
-    return "\n\n" + text if text.startswith("- ") else text
+    return "\n\n" + text if text.startswith("- ") else f" {text}"
 
 
 def _first_sentence(text: str) -> str:

@@ -13,7 +13,7 @@ FLOORS = [
     ("knowledge",),
     ("anatomy",),
     ("formulas",),
-    ("planning", "linting", "tracing", "gpus", "personas"),
+    ("planning", "linting", "tracing", "gpus", "measuring", "personas"),
     ("tools",),
     ("catalogue",),
     (

@@ -47,5 +47,16 @@ TOOL = Tool(
     title="Trace diagnosis",
     toolset="performance",
     positional=("trace",),
-    examples=(Example("Why is my GPU idle?", {"trace": ["trace.json.gz"]}, needs="a trace"),),
+    examples=(
+        Example(
+            question="Why is my GPU idle?",
+            arguments={"trace": ["docs/examples/trace/step.json"]},
+            answer={"findings.0.name": "dataloader-stall", "devices.0.idle_percent": 30.5},
+        ),
+        Example(
+            "Did it help, and what moved?",
+            {"trace": ["after.json.gz"], "baseline": ["before.json.gz"]},
+            needs="two traces",
+        ),
+    ),
 )

@@ -10,8 +10,8 @@ from pydantic import Field
 from advisor_mcp.results import Row
 from advisor_mcp.tracing.compile_log import Compilation, CompileLog
 
-BRIEF_ROWS, FULL_ROWS = 2, 12
-LONGEST_BRIEF = 90
+BRIEF_ROWS, FULL_ROWS = 2, 10
+LONGEST_BRIEF, LONGEST_NAME = 60, 32
 
 
 class FunctionRow(Row):
@@ -71,7 +71,7 @@ class PhaseRow(Row):
 class CompileSection(Row):
     """What the structured logs of torch.compile say."""
 
-    ranks: list[int]
+    ranks: int = Field(description="Logs read, one of each rank")
     torch_version: str | None = None
     compile_ids: int = Field(description="Distinct compile ids, over all ranks")
     compilations: int
@@ -95,10 +95,10 @@ class CompileSection(Row):
 def compile_section(log: CompileLog, full: bool) -> CompileSection:
     """Compile logs as an answer gives them: at most about 1,200 bytes, or 8,000 with `full`."""
     most = FULL_ROWS if full else BRIEF_ROWS
-    again, broke, functions = log.recompilations, _breaks(log, full), _functions(log.compilations)
+    again, broke, functions = log.recompilations, _breaks(log, full), _functions(log.compilations, full)
     doubts = [doubt.sentence for doubt in log.doubts]
-    return CompileSection(
-        ranks=sorted({rank for rank in log.ranks if rank is not None}),
+    section = CompileSection(
+        ranks=len(log.ranks),
         torch_version=log.torch_version,
         compile_ids=len(log.compile_ids),
         compilations=len(log.compilations),
@@ -112,35 +112,38 @@ def compile_section(log: CompileLog, full: bool) -> CompileSection:
         broke=broke[:most],
         caches=_caches(log),
         slowest=functions[:most],
-        made_dynamic=_dynamic(log)[:most] if full else None,
-        specialised=[f"{', '.join(each.sources)} = {each.value}" for each in log.specialised[:most]] if full else None,
-        phases=[PhaseRow(phase=name, total_ms=round(took, 1)) for name, took in list(log.phases_ms.items())[:most]]
-        if full
-        else None,
         doubts=doubts[:8] if full else doubts[:1],
-        more=[
-            f"{name}: {count} more"
-            for name, count in (
-                ("recompiled", len(again) - most),
-                ("broke", len(broke) - most),
-                ("slowest", len(functions) - most),
-            )
-            if count > 0
-        ],
+        more=_more(recompiled=len(again) - most, broke=len(broke) - most, slowest=len(functions) - most),
     )
+    return _with_details(section, log) if full else section
 
 
-def _cut(text: str, full: bool) -> str:
-    return text if full or len(text) <= LONGEST_BRIEF else text[: LONGEST_BRIEF - 1] + "…"
+def _with_details(section: CompileSection, log: CompileLog) -> CompileSection:
+    phases = list(log.phases_ms.items())[:FULL_ROWS]
+    pinned = [f"{', '.join(each.sources)} = {each.value}"[:160] for each in log.specialised[:FULL_ROWS]]
+    details = {
+        "made_dynamic": _dynamic(log)[:FULL_ROWS],
+        "specialised": pinned,
+        "phases": [PhaseRow(phase=name, total_ms=round(took, 1)) for name, took in phases],
+    }
+    return section.model_copy(update=details)
+
+
+def _more(**left: int) -> list[str]:
+    return [f"{name}: {count} more" for name, count in left.items() if count > 0]
+
+
+def _cut(text: str, full: bool, longest: int = LONGEST_BRIEF) -> str:
+    return text if full or len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _recompilation(each: Compilation, full: bool) -> RecompilationRow:
     reason = each.reasons[0] if each.reasons else None
     return RecompilationRow(
         compile_id=each.compile_id,
-        function=each.function,
+        function=each.function and _cut(each.function, full, LONGEST_NAME),
         guard=_cut(reason.guard, full) if reason else "no reason logged",
-        where=(reason and reason.where) or each.where,
+        where=_cut((reason and reason.where) or each.where or "", full, LONGEST_NAME) or None,
         total_ms=_ms(each.total_ms),
     )
 
@@ -150,18 +153,19 @@ def _breaks(log: CompileLog, full: bool) -> list[BreakRow]:
     return [BreakRow(where=where, reason=reason, count=count) for (where, reason), count in found.most_common()]
 
 
-def _functions(compilations: Iterable[Compilation]) -> list[FunctionRow]:
+def _functions(compilations: Iterable[Compilation], full: bool) -> list[FunctionRow]:
     """The functions, the one that took longest first."""
     grouped: dict[str, list[Compilation]] = {}
     for each in compilations:
         grouped.setdefault(each.name, []).append(each)
-    return sorted(map(_function, grouped.values()), key=lambda row: -(row.total_ms or 0.0))
+    rows = [_function(versions, full) for versions in grouped.values()]
+    return sorted(rows, key=lambda row: -(row.total_ms or 0.0))
 
 
-def _function(versions: list[Compilation]) -> FunctionRow:
+def _function(versions: list[Compilation], full: bool) -> FunctionRow:
     first = versions[0]
     return FunctionRow(
-        function=first.function or first.compile_id,
+        function=_cut(first.function or first.compile_id, full, LONGEST_NAME),
         where=first.where,
         compilations=len(versions),
         recompilations=sum(each.again for each in versions),

@@ -7,9 +7,10 @@ from pydantic import Field
 from advisor_mcp.results import Row, gib
 from advisor_mcp.tracing.memory import DeviceMemory, Held, Holding, MemoryHistory, OutOfMemory
 
-BRIEF_GPUS, FULL_GPUS = 3, 16
-BRIEF_SHARES, FULL_SHARES = 3, 20
+BRIEF_GPUS, FULL_GPUS = 3, 8
+BRIEF_SHARES, FULL_SHARES = 3, 15
 BRIEF_ERRORS, FULL_ERRORS = 1, 8
+LONGEST_NAME = 70
 
 
 class MemoryRow(Row):
@@ -120,9 +121,9 @@ def _more(**left: int) -> list[str]:
 
 
 def _doubts(history: MemoryHistory, full: bool) -> list[str]:
-    """The doubts, each said once; a brief answer has the first sentence of two of them."""
+    """The doubts, each said once; a brief answer has the beginning of the first."""
     said = list(dict.fromkeys(doubt.sentence for device in history.devices for doubt in device.doubts))
-    return said[:8] if full else [sentence.split(": ")[0] for sentence in said[:2]]
+    return said[:8] if full else [sentence.split(": ")[0] for sentence in said[:1]]
 
 
 def _row(device: DeviceMemory, full: bool) -> MemoryRow:
@@ -163,7 +164,7 @@ def _with_end(row: MemoryRow, held: Held) -> MemoryRow:
 
 def _share(held: Holding, whole: int, full: bool) -> Share:
     return Share(
-        name=held.name[:80],
+        name=held.name[:LONGEST_NAME],
         gib=gib(held.size),
         bytes=held.size if full else None,
         percent=round(100 * held.size / whole, 1) if whole else 0.0,
@@ -174,7 +175,7 @@ def _refusal(device: DeviceMemory, refused: OutOfMemory) -> Refusal:
     return Refusal(
         gpu=device.device,
         asked_gib=gib(refused.size),
-        where=refused.site[:80],
+        where=refused.site[:LONGEST_NAME],
         in_use_gib=gib(refused.active),
         reserved_gib=_gib(refused.reserved),
         free_on_device_gib=gib(refused.free_on_device),

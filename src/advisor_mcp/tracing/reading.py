@@ -15,6 +15,7 @@ from advisor_mcp.tracing.compile_log import CompileLog, read_compile_log
 from advisor_mcp.tracing.jsonstream import unzipped
 from advisor_mcp.tracing.kineto import read_kineto
 from advisor_mcp.tracing.memory import MemoryHistory, read_snapshot, read_timeline
+from advisor_mcp.tracing.nsight import read_nsight
 from advisor_mcp.tracing.recognise import NEEDS, Kind, recognise
 from advisor_mcp.tracing.timeline import Timeline
 
@@ -80,7 +81,8 @@ def _files(said: str) -> Iterator[tuple[Path, bool]]:
         raise UsageError(
             f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is not usable').lower()}"
         ) from None
-    yield from ((one, True) for one in found)
+    # a link may lead out of the folder that the call may read
+    yield from ((access.readable(f"{said}/{one.name}"), True) for one in found)
 
 
 def _kineto(path: Path, evidence: Evidence, progress: Progress) -> None:
@@ -99,7 +101,7 @@ def _memory_timeline(path: Path, evidence: Evidence, progress: Progress) -> None
 
 
 def _nsight(path: Path, evidence: Evidence, progress: Progress) -> None:
-    raise CannotAnswer("Nsight Systems exports are not read yet", needs=[NEEDS])
+    evidence.timelines.append(read_nsight(path, path.name[:80], progress.check))
 
 
 _READERS: dict[Kind, Callable[[Path, Evidence, Progress], None]] = {

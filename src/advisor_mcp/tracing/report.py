@@ -21,8 +21,6 @@ from advisor_mcp.tracing.memory import MemoryHistory
 from advisor_mcp.tracing.memory_report import MemorySection, memory_section
 
 TIED_PERCENT = 1.0
-CHANGES = 2
-"""Findings of a brief answer that say what to change."""
 
 
 class Gate(Row):
@@ -66,6 +64,7 @@ class _Room:
 
     devices: int
     findings: int
+    changes: int
     kernels: int
     steps: int
     classes: int
@@ -92,17 +91,15 @@ def report(
 def _rooms(full: bool) -> Iterator[_Room]:
     """From much to little."""
     if full:
-        yield from (
-            _Room(max(1, 64 >> n), 24 - n, max(2, 20 - 2 * n), max(2, 64 >> n), 12, max(2, 16 - n), True)
-            for n in range(8)
-        )
-        yield from (_Room(1, found, 2, 2, 6, 2, True) for found in range(16, 0, -2))
+        for n in range(8):
+            yield _Room(max(1, 64 >> n), 24 - n, 24, max(2, 20 - 2 * n), max(2, 64 >> n), 12, max(2, 16 - n), True)
+        for found in range(16, 0, -2):
+            yield _Room(1, found, found, 2, 2, 6, 2, True)
         return
-    for found in (6, 5, 4, 3, 2, 1):
-        yield _Room(
-            4 if found > 3 else 2, found, 3 if found > 3 else 0, 0, 4 if found > 3 else 0, 2 if found > 3 else 0, False
-        )
-    yield _Room(1, 1, 0, 0, 0, 0, False)
+    yield _Room(4, 8, 8, 3, 0, 4, 2, False)
+    for found, changes in ((8, 8), (6, 6), (5, 4), (5, 3), (5, 2), (4, 2), (3, 2), (3, 1), (2, 1), (1, 1)):
+        yield _Room(2, found, changes, 0, 0, 3 if found > 6 else 0, 0, False)
+    yield _Room(1, 1, 1, 0, 0, 0, 0, False)
 
 
 def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes: list[str]) -> DiagnosedTrace:
@@ -115,8 +112,8 @@ def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes:
     return DiagnosedTrace(
         summary=compared.conclusion if compared else _summary(diagnosis, worst, costs, chances),
         trust=[_gate(gate, room.full) for gate in diagnosis.gates] or None,
-        findings=_brief(finding_rows(costs[: room.findings], room.full), room.full),
-        opportunities=_brief(finding_rows(chances[:kept], room.full), room.full) or None,
+        findings=_shortened(finding_rows(costs[: room.findings], room.full), room),
+        opportunities=_shortened(finding_rows(chances[:kept], room.full), room) or None,
         comparison=compared,
         memory=memory_section(fullest, room.full) if fullest else None,
         compilation=compile_section(diagnosis.compile_log, room.full) if diagnosis.compile_log else None,
@@ -146,12 +143,14 @@ def _figures(diagnosis: Diagnosis, worst: Case, room: _Room) -> dict[str, Any]:
 _FULL_ONLY = {"unit": None, "saves_at_most_ms": None, "threshold": None, "next_measurement": None}
 
 
-def _brief(rows: list[FindingRow], full: bool) -> list[FindingRow]:
+def _shortened(rows: list[FindingRow], room: _Room) -> list[FindingRow]:
     """In a brief answer the message says the unit, and what to change is told of the first findings only."""
-    if full:
+    if room.full:
         return rows
-    shortened = [row.model_copy(update=_FULL_ONLY) for row in rows]
-    return shortened[:CHANGES] + [row.model_copy(update={"change": None}) for row in shortened[CHANGES:]]
+    return [
+        row.model_copy(update=_FULL_ONLY | ({} if place < room.changes else {"change": None}))
+        for place, row in enumerate(rows)
+    ]
 
 
 def _worst(diagnosis: Diagnosis) -> Case | None:

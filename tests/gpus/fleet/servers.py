@@ -71,7 +71,19 @@ def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     made, key = folder / "certificate.pem", folder / "key.pem"
-    words = ["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2", "-subj", "/CN=test"]
+    words = [
+        "req",
+        "-x509",
+        "-nodes",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test",
+    ]
     names = ["-addext", "subjectAltName=IP:127.0.0.1"]
     command = ["openssl", *words, *names, "-keyout", str(key), "-out", str(made)]
     subprocess.run(command, check=True, capture_output=True, timeout=DEADLINE_S)

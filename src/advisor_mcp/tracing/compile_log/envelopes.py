@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from advisor_mcp.tracing.pieces import Pieces
+
 CHUNK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 20
 LONGEST_PAYLOAD = 1 << 16
 LONGEST_SHORT_LINE = 400
-MOST_BYTES = 8 << 30
 TAB = 9
 _PREFIX = re.compile(
     rb"(?:\[rank\d+\]:?\s*)?[VIWEC](?P<time>\d{4} \d\d:\d\d:\d\d\.\d{6}) \d+ [^\]]*\] (?P<json>\{\"(?P<kind>\w+)\".*)"
@@ -107,7 +108,8 @@ def _entry(line: bytes, wanted: Callable[[str], bool], tally: Tally) -> Envelope
 
 def _lines(file: BinaryIO, tally: Tally, check: Callable[[], None]) -> Iterator[bytes]:
     rest, skipping = b"", False
-    while part := file.read(CHUNK_BYTES):
+    pieces = Pieces(file)
+    while part := pieces.read(CHUNK_BYTES):
         check()
         *whole, rest = (rest + part).split(b"\n")
         for line in whole:
@@ -121,4 +123,4 @@ def _lines(file: BinaryIO, tally: Tally, check: Callable[[], None]) -> Iterator[
         read = tally.foreign_lines + tally.damaged
         yield rest
         tally.cut_off = tally.foreign_lines + tally.damaged > read
-    tally.cut_off = tally.cut_off or tally.awaited
+    tally.cut_off = tally.cut_off or tally.awaited or pieces.broken

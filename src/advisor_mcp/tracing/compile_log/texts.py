@@ -16,6 +16,7 @@ _REASON = re.compile(r"(?:(?P<id>!?\d[\d/]*): +)?(?P<guard>.*?)(?:\s{2,}#(?P<com
 _COMMENT = re.compile(r"(?P<file>[^\s/\\]+\.py):(?P<line>\d+) in (?P<name>\S+)\s*$")
 _FRAME = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>\S+))?')
 _BREAK_AT = re.compile(r"Graph break in user code at (?P<path>.+?):(?P<line>\d+)\s*$", re.MULTILINE)
+_OPERATOR = re.compile(r"(?:operator|function|method|module|class) `(?P<name>[^`]+)`")
 _BREAK_WHY = re.compile(r"^(?:Graph Break )?Reason: (?P<why>.+)$", re.MULTILINE)
 _KINDS: tuple[tuple[ReasonKind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern))  # type: ignore[misc]
@@ -91,9 +92,11 @@ def graph_break(payload: str) -> tuple[str | None, str, str | None, bool]:
 
 def _why(payload: str) -> str:
     """The line above "Explanation:", which names the kind of break; before torch 2.7 the line after "Reason:"."""
-    above, explained, _ = payload.partition("\n  Explanation:")
+    above, explained, below = payload.partition("\n  Explanation:")
     if explained:
-        return above.strip().splitlines()[-1].removeprefix("Graph Break Reason: ")
+        kind = above.strip().splitlines()[-1].removeprefix("Graph Break Reason: ")
+        named = _OPERATOR.search(below.splitlines()[0])
+        return f"{kind} ({named['name']})" if named and named["name"] not in kind else kind
     found = _BREAK_WHY.search(payload)
     return found["why"] if found else payload.strip().splitlines()[0] if payload.strip() else "no reason logged"
 

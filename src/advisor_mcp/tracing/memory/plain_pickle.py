@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from advisor_mcp.errors import UsageError
+from advisor_mcp.tracing.pieces import Pieces
 
 CHUNK_BYTES = 1 << 20
 LONGEST_FIXED = 300  # no opcode whose length stands in one byte is longer
@@ -69,7 +70,7 @@ DROPPED = _Dropped()
 
 
 def load(file: BinaryIO, fold: Fold, limits: Limits | None = None, check: Callable[[], None] = lambda: None) -> Any:
-    """What a pickle of plain data holds (protocols 1 to 5), each container passed through `fold` when it got items.
+    """What a pickle of plain data holds (protocols 2 to 5), each container passed through `fold` when it got items.
 
     Raises `UsageError` with one sentence for a pickle that would build anything else, is damaged or costs more than
     `limits`. `check` is called between reads and may raise to stop the work.
@@ -85,7 +86,7 @@ class _Machine:
     """The stack machine of a pickle, cut down to plain data."""
 
     def __init__(self, file: BinaryIO, fold: Fold, limits: Limits, check: Callable[[], None]) -> None:
-        self.file, self.fold, self.limits, self.check = file, fold, limits, check
+        self.file, self.fold, self.limits, self.check = Pieces(file), fold, limits, check
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from advisor_mcp.errors import UsageError
 from advisor_mcp.tracing.doubts import Doubt
 from advisor_mcp.tracing.memory.history import DeviceMemory, Holding, MemoryHistory, Peak
+from advisor_mcp.tracing.pieces import Pieces
 
 CATEGORIES = (
     "Parameter",
@@ -62,7 +63,7 @@ class _Rows:
     """The innermost lists of whole numbers in a JSON text, as they come."""
 
     def __init__(self, file: BinaryIO, most: int, check: Callable[[], None]) -> None:
-        self.file, self.most, self.check = file, most, check
+        self.file, self.most, self.check = Pieces(file), most, check
         self.read = 0
         self.cut_off = False
 

@@ -46,7 +46,7 @@ def graph_break(log: CompileLog) -> Iterator[Observation]:
     lost = sum(each.restart_ms for each in log.compilations)
     hint = next((each.hint for each in log.breaks if each.hint), None)
     yield Observation(
-        message=_message(log, len(places), first),
+        message=_message(log, len({where for where, _ in places}), first),
         measured=len(log.breaks),
         unit="graph breaks",
         saves_at_most_ms=lost or None,
