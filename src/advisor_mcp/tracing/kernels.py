@@ -35,7 +35,7 @@ _CLASSES: tuple[tuple[Class, re.Pattern[str]], ...] = (
     (
         "gemm",
         re.compile(
-            r"gemm|gemv|cutlass|cublas|nvjet|^Cijk_|wgmma|matmul|_mm_|\bmm\b|tensorop|xmma|splitKreduce|dot_kernel|ampere_s\d+|moe_.*kernel|fused_moe|grouped_mm",
+            r"gemm|gemv|cutlass|cublas|nvjet|^Cijk_|wgmma|matmul|_mm_|\bmm\b|tensorop|xmma|splitKreduce|dot_kernel|ampere_s\d+|moe_\w{0,99}kernel|fused_moe|grouped_mm",
             re.IGNORECASE,
         ),
     ),
@@ -75,7 +75,7 @@ _ELEMENTWISE_COPY = re.compile(r"direct_copy_kernel|CatArrayBatchedCopy")
 # cuBLAS' and cuDNN's own words for products on the plain fp32 pipe; cutlass spells out operand and accumulator types
 _FP32 = re.compile(
     r"sgemm|ffma|scudnn|f32f32_f32f32_f32|simt_s|gemmSN|_simt_|gemv\w*<\w*, ?\w*, ?\w*, ?float, ?float"
-    r"|(?:dgrad|wgrad|conv|fprop|winograd|explicit_convolve)\w*<float,|^Cijk_[A-Za-z]+_[A-Za-z]+_SB?_|(?:igemm|gemm|conv)\w*_fp32",
+    r"|(?:dgrad|wgrad|conv|fprop|winograd|explicit_convolve)\w{0,99}<float,|^Cijk_[A-Za-z]+_[A-Za-z]+_SB?_|(?:igemm|gemm|conv)\w{0,99}_fp32",
 )
 _NOT_FP32 = re.compile(r"tensorop|tf32|bf16|s1688|s16816|h884|hmma|fp16|half")
 _TENSOR_CORES = re.compile(
@@ -121,7 +121,7 @@ def short(name: str, width: int = 90) -> str:
     """A kernel's name as people know it: without return type, template and argument lists, cut at `width`."""
     text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "")
     functor = (
-        re.search(r"(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
+        re.search(r"\b(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
         if "elementwise" in text or "reduce" in text
         else None
     )
