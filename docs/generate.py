@@ -91,7 +91,8 @@ def rule_list() -> str:
     for prefix, found in groups.items():
         parts.append(f"## {prefix}\n\n| rule | name | severity | harm | what it does |\n|---|---|---|---|---|")
         parts += [
-            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |" for r in found
+            f"| {r.id} | {r.name} | {r.severity} | {r.harm} | {_first_sentence(r.sections['What it does'])} |"
+            for r in found
         ]
         parts.append("")
     return "\n".join(parts)
@@ -107,10 +108,15 @@ def _page(entry: ToolEntry, examples: Sequence[Example]) -> str:
         f"{entry.description}",
         f"{entry.title}; toolset `{entry.toolset}`; command `{flags.PROGRAM} {entry.command}`; {_hints(entry)}.",
         "| argument | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(_arguments(entry)),
+        *(["| on the command line | meaning |\n|---|---|\n" + "\n".join(views)] if (views := _views(entry)) else []),
         "| answer | type | meaning |\n|---|---|---|\n" + "\n".join(_fields(entry.output_schema)),
         *(_example(entry, example) for example in examples),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _views(entry: ToolEntry) -> list[str]:
+    return [_row(f"`{spelled}`", said) for spelled, said in flags.view_rows(entry)]
 
 
 def _hints(entry: ToolEntry) -> str:

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class ToolEntry:
     positional: tuple[str, ...]
     examples: tuple[Mapping[str, Any], ...]
     path: Path
+    views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ class Faults:
 
 
 def describe_tool(tool: Tool) -> dict[str, Any]:
-    """A tool's declaration as the snapshot holds it."""
-    return {
+    """A tool's declaration as the snapshot holds it; views are named only where there are any."""
+    described = {
         "name": tool.name,
         "title": tool.title,
         "description": tool.description,
@@ -104,6 +105,7 @@ def describe_tool(tool: Tool) -> dict[str, Any]:
         "positional": list(tool.positional),
         "examples": [{"question": e.question, "arguments": dict(e.arguments)} for e in tool.examples],
     }
+    return described | ({"views": {name: asdict(view) for name, view in tool.views.items()}} if tool.views else {})
 
 
 def describe_persona(persona: Persona) -> dict[str, Any]:

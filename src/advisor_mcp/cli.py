@@ -177,7 +177,22 @@ def _tool(found: Catalogue, name: str, given: Sequence[str]) -> int:
     if call.help:
         print(flags.help_text(entry, HELP_WIDTH), end="")
         return ANSWERED
+    if call.view:
+        return _show(found, name, call)
     return _answer(found, name, call.arguments, call.as_json)
+
+
+def _show(found: Catalogue, name: str, call: flags.Call) -> int:
+    """Hand the call to one of the tool's views, which prints and says with which code to end."""
+    from advisor_mcp.declaration import Shown
+
+    tool, meter = found.declaration(name), batch.Meter()
+    arguments = tool.validate(call.arguments)
+    shown_as = Shown(arguments=arguments, value=call.value, options=call.options, as_json=call.as_json, progress=meter)
+    try:
+        return tool.views[call.view or ""].load()(shown_as)
+    finally:
+        meter.clear()
 
 
 def _answer(found: Catalogue, name: str, arguments: Mapping[str, Any], as_json: bool) -> int:

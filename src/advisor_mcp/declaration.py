@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -63,12 +64,57 @@ class Example:
     needs: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What a view is called with: the tool's arguments as its function takes them, and what the command line adds.
+
+    `value` is the view's own, the default where none was given; `options` are those of the view that were given.
+    """
+
+    arguments: Mapping[str, Any]
+    value: str | None
+    options: Mapping[str, str]
+    as_json: bool
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """A flag that goes with a view, and takes a value."""
+
+    metavar: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Another way for the command line to show what a tool finds, such as a page or a live table: ``--html OUT``.
+
+    `function` is ``module:name`` of a function from `Shown` to the exit code, imported when the view is asked for. `metavar`
+    stands for the value that the flag takes (None: it takes none), `default` is its value when it is left out (None: it
+    may not be). No client of the server sees a view.
+    """
+
+    function: str
+    description: str
+    metavar: str | None = None
+    default: str | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def load(self) -> Callable[[Shown], int]:
+        """Import the function."""
+        module, _, name = self.function.partition(":")
+        found: Callable[[Shown], int] = getattr(importlib.import_module(module), name)
+        return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tool:
     """The declaration of one tool.
 
     `function` is plain and typed: its parameters are the arguments, its docstring's first paragraph the description, its
     return annotation (a subclass of `Answer`) the result. A parameter named `progress` is supplied, never an argument.
+    `views` are flags of the command line alone, by name; neither they nor their options may be called as an argument is.
     """
 
     function: Callable[..., Answer]
@@ -80,8 +126,14 @@ class Tool:
     open_world: bool = False
     cli_name: str | None = None
     positional: tuple[str, ...] = ()
+    views: Mapping[str, View] = field(default_factory=dict)
     brief_bytes: int = BRIEF_BYTES
     full_bytes: int = FULL_BYTES
+
+    def __post_init__(self) -> None:
+        flags = [name for view, declared in self.views.items() for name in (view, *declared.options)]
+        if clash := set(flags) & {*inspect.signature(self.function).parameters, "json", "help", "content"}:
+            raise ValueError(f"{self.name}: {', '.join(sorted(clash))} cannot be a view, it is an argument")
 
     @property
     def name(self) -> str:

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -145,11 +145,14 @@ def _kinds(branch: Mapping[str, Any]) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a command line asks of a tool."""
+    """What a command line asks of a tool; `value` and `options` are those of the view, where one is asked for."""
 
     arguments: dict[str, Any]
     as_json: bool
     help: bool
+    view: str | None = None
+    value: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(entry: ToolEntry, given: Sequence[str], standard_input: Callable[[], str] | None = None) -> Call:
@@ -164,13 +167,15 @@ def parse(entry: ToolEntry, given: Sequence[str], standard_input: Callable[[], s
     for word in rest:
         if word.startswith("-") and word != "-":
             raise parser.unknown(word)
-    asked = {"as_json": bool(found.__dict__.pop("json ", False)), "help": bool(found.__dict__.pop("help ", False))}
-    if asked["help"]:
-        return Call({}, **asked)
+    as_json = bool(found.__dict__.pop("json ", False))
+    if found.__dict__.pop("help ", False):
+        return Call({}, as_json, help=True)
+    view, taken, options = _view(entry, vars(found))
     slots = [flag for flag in known if flag.positional and flag.name not in found]
     texts = vars(found) | _positional(entry, slots, [*rest, *given[end + 1 :]])
     read = standard_input or _standard_input
-    return Call({flag.name: _typed(flag, texts[flag.name], read) for flag in known if flag.name in texts}, **asked)
+    arguments = {flag.name: _typed(flag, texts[flag.name], read) for flag in known if flag.name in texts}
+    return Call(arguments, as_json, help=False, view=view, value=taken, options=options)
 
 
 def _parser(entry: ToolEntry, known: Sequence[Flag]) -> Parser:
@@ -178,12 +183,39 @@ def _parser(entry: ToolEntry, known: Sequence[Flag]) -> Parser:
     # the trailing space keeps these apart from every argument that a tool can have
     parser.add_argument("-h", "--help", dest="help ", action="store_true")
     parser.add_argument("--json", dest="json ", action="store_true")
+    _add_views(parser, entry)
     for flag in known:
         if flag.switch:
             parser.add_argument(flag.option, dest=flag.name, action=argparse.BooleanOptionalAction)
         else:
             parser.add_argument(flag.option, dest=flag.name, action="append" if flag.repeatable else "store")
     return parser
+
+
+def _add_views(parser: Parser, entry: ToolEntry) -> None:
+    for name, view in entry.views.items():
+        metavar, default = view["metavar"], view["default"]
+        takes: dict[str, Any] = {"action": "store_const", "const": None} if metavar is None else {}
+        if metavar is not None and default is not None:
+            takes = {"nargs": "?", "const": default}
+        parser.add_argument(f"--{name}", dest=f"{name} ", **takes)
+        for option in view["options"]:
+            parser.add_argument(f"--{option}", dest=f"{option} ")
+
+
+def _view(entry: ToolEntry, found: dict[str, Any]) -> tuple[str | None, str | None, dict[str, str]]:
+    """Take the view that is asked for out of what was parsed, its value and its options; raises `UsageError` for two."""
+    asked = [name for name in entry.views if f"{name} " in found]
+    if len(asked) > 1:
+        raise UsageError(f"--{asked[0]} and --{asked[1]} are two ways to show one answer; give one of them")
+    options: dict[str, str] = {}
+    for view, declared in entry.views.items():
+        for name in declared["options"]:
+            if f"{name} " in found and asked != [view]:
+                raise UsageError(f"--{name} goes with --{view}; give both or neither")
+            if f"{name} " in found:
+                options[name] = found.pop(f"{name} ")
+    return (asked[0], found.pop(f"{asked[0]} "), options) if asked else (None, None, {})
 
 
 def _positional(entry: ToolEntry, slots: Sequence[Flag], words: Sequence[str]) -> dict[str, Any]:
@@ -330,9 +362,25 @@ def help_text(entry: ToolEntry, width: int = 100) -> str:
     usage = " ".join([PROGRAM, entry.command, *(_slot(flag) for flag in named), "[options]"])
     rows = [(flag.name.upper(), _explained(flag)) for flag in named]
     options = [(_spelled(flag), _explained(flag)) for flag in known if not flag.positional]
+    options += view_rows(entry)
     options += [("--json", "Print the structured answer as JSON"), ("-h, --help", "Show this text")]
     parts = [usage, _wrapped(entry.description, width), *([_listed("Arguments", rows, width)] if rows else [])]
     return "\n\n".join([*parts, _listed("Options", options, width), _examples(entry)]).rstrip() + "\n"
+
+
+def view_rows(entry: ToolEntry) -> list[tuple[str, str]]:
+    """The views of a tool and their options, each as it is spelled and what it does."""
+    rows = list[tuple[str, str]]()
+    for name, view in entry.views.items():
+        metavar, default = view["metavar"], view["default"]
+        taken = "" if metavar is None else f" {metavar}" if default is None else f" [{metavar}]"
+        note = "" if default is None else f" (default: {default})"
+        rows.append((f"--{name}{taken}", view["description"] + note))
+        rows += [
+            (f"--{option} {said['metavar']}", f"{said['description']} (with --{name})")
+            for option, said in view["options"].items()
+        ]
+    return rows
 
 
 def _slot(flag: Flag) -> str:
