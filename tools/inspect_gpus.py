@@ -7,32 +7,36 @@ from typing import Annotated
 from pydantic import Field
 
 from advisor_mcp.arguments import Detail
-from advisor_mcp.declaration import BRIEF_BYTES, Example, Tool
+from advisor_mcp.declaration import Example, Option, Progress, Silent, Tool, View
 from advisor_mcp.gpus import open_devices
+from advisor_mcp.gpus.names import gpu_id
 from advisor_mcp.gpus.recorded import named_by_environment
-from advisor_mcp.gpus.report import InspectedGpus, inspect
-from advisor_mcp.knowledge import find
+from advisor_mcp.gpus.report import inspect
+from advisor_mcp.gpus.rows import InspectedGpus
+from advisor_mcp.gpus.sampling import DEFAULT_S, SHORTEST_S, pause_for
 
 Index = Annotated[int, Field(ge=0, le=4096)]
 Indices = Annotated[
     list[Index] | None, Field(min_length=1, description="Indices as nvidia-smi prints them; all when left out")
 ]
+Sample = Annotated[
+    float, Field(gt=SHORTEST_S, le=60, description="Seconds to count SM activity, traffic and errors for")
+]
 
 
 def inspect_gpus(
     indices: Indices = None,
-    detail: Annotated[Detail, Field(description="full adds all processes, clocks and error counters")] = "brief",
+    sample_s: Sample = DEFAULT_S,
+    detail: Annotated[
+        Detail, Field(description="full adds all processes, counters and each finding's grounds")
+    ] = "brief",
+    progress: Progress | None = None,
 ) -> InspectedGpus:
-    """What this machine's NVIDIA GPUs are, do, and suffer from. Memory, utilisation, clocks, power, heat, throttling, PCIe,
-    ECC, MIG and processes, with what is wrong in words. Reads only; a machine without a GPU is an answer.
+    """What this machine's NVIDIA and AMD GPUs are, do, and suffer from: memory, utilisation against real SM activity, clocks,
+    power, heat, throttling, PCIe, NVLink, ECC, Xids, MIG, processes. Reads only; a machine without a GPU is an answer.
     """
     with open_devices(named_by_environment()) as source:
-        return inspect(source, _known_id, indices, detail, BRIEF_BYTES)
-
-
-def _known_id(name: str) -> str | None:
-    entry = find("gpu", name) or find("gpu", name.removeprefix("NVIDIA "))
-    return entry["id"] if entry else None
+        return inspect(source, gpu_id, indices, detail, pause=pause_for(sample_s, progress or Silent()))
 
 
 TOOL = Tool(
@@ -42,6 +46,16 @@ TOOL = Tool(
     idempotent=True,
     examples=(
         Example("What GPUs are here, and is anything wrong with them?", {}, needs="this machine's GPUs"),
-        Example("Who holds memory on GPU 0?", {"indices": [0], "detail": "full"}, needs="an NVIDIA GPU"),
+        Example("Who holds memory on GPU 0?", {"indices": [0], "detail": "full"}, needs="an NVIDIA or AMD GPU"),
+        Example("Do the SMs really work, over five seconds?", {"sample_s": 5}, needs="a GPU of Hopper or later"),
     ),
+    views={
+        "watch": View(
+            function="advisor_mcp.gpus.watch:watch",
+            description="Keep showing the GPUs, their history and findings; q ends it",
+            metavar="SECONDS",
+            default="1",
+            options={"count": Option(metavar="N", description="End after N refreshes")},
+        )
+    },
 )
