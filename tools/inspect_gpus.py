@@ -32,8 +32,8 @@ def inspect_gpus(
     ] = "brief",
     progress: Progress | None = None,
 ) -> InspectedGpus:
-    """What this machine's NVIDIA and AMD GPUs are, do, and suffer from: memory, utilisation against real SM activity, clocks,
-    power, heat, throttling, PCIe, NVLink, ECC, Xids, MIG, processes. Reads only; a machine without a GPU is an answer.
+    """What this machine's NVIDIA and AMD GPUs are, do, and suffer from. Memory, utilisation against real SM activity, clocks,
+    power, heat, throttling, PCIe, NVLink, ECC, Xids, MIG and processes, with findings. Reads only; no GPU is an answer too.
     """
     with open_devices(named_by_environment()) as source:
         return inspect(source, gpu_id, indices, detail, pause=pause_for(sample_s, progress or Silent()))

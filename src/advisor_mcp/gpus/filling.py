@@ -120,6 +120,8 @@ def gpu_row(reading: DeviceReading, full: bool) -> GpuRow:
     values["uuid"] = decoding.short_uuid(reading.uuid) if reading.uuid else None
     values["power_w"] = _thousandth(reading.power_mw)
     values["energy_j"] = _thousandth(reading.energy_mj)
+    if reading.limited_percent is not None:
+        values["limited_percent"] = {cause: share for cause, share in reading.limited_percent.items() if share}
     spares = reading.row_remap_histogram
     values["row_remap_spares"] = None if spares is None else dict(zip(REMAP_BINS, spares, strict=True))
     return GpuRow(**(values if full else {name: values[name] for name in _BRIEF_GPU}))

@@ -94,7 +94,7 @@ class GpuRow(Row):
         description="Why clocks stand where they do: idle is no throttling, sw_power_cap at full load is normal",
     )
     limited_percent: dict[str, float] | None = Field(
-        default=None, description="Time between the samples in which clocks were held down, by cause"
+        default=None, description="Time between the samples in which clocks were held down, by cause; empty for none"
     )
     pcie_gen: int | None = Field(default=None, description="PCIe generation now; drops when the GPU is idle")
     pcie_width: int | None = Field(default=None, description="PCIe lanes now")

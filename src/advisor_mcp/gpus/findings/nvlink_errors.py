@@ -56,5 +56,5 @@ def _growing(reading: DeviceReading, grave: bool) -> Seen | None:
     if not grown or grave != any(name not in _MILD or rate >= CRC_PER_S for _, name, rate in grown):
         return None
     rows = ", ".join(f"link {link} {name} {rate:.4g}/s" for link, name, rate in sorted(grown, key=lambda row: -row[2]))
-    text = "{figure} NVLink errors a second" + (", replays or recoveries among them" if grave else "")
+    text = f"{{figure}} NVLink errors a second ({', '.join(sorted({name for _, name, _ in grown}))})"
     return Seen(reading.index, text, round(sum(rate for _, _, rate in grown), 1), f"GPU {reading.index}: {rows}")

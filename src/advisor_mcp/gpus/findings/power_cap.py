@@ -34,7 +34,7 @@ def check(machine: Machine) -> Iterator[GpuObservation]:
 
     ## Next measurement
 
-    Step time at this limit and at the default: the last watts usually buy little speed.
+    Step time at this limit and at the default.
 
     ## References
 
