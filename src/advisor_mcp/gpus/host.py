@@ -17,7 +17,7 @@ _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 _GPU_CLASSES = ("0x03", "0x12")  # display controllers, processing accelerators
 
 TOOLS = {
-    "apple": "NVML does not exist on macOS: read the GPU with `sudo powermetrics --samplers gpu_power`, with Instruments' "
+    "apple": "NVML does not exist on macOS: read the GPU with `sudo powermetrics`, with Instruments' "
     "Metal System Trace, or from PyTorch with `torch.mps`",
     "NVIDIA": "an NVIDIA GPU is on the PCI bus, but its driver does not answer: install or load the NVIDIA driver, or start "
     "the container with access to it (`--gpus all`)",

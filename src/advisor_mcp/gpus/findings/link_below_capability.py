@@ -29,7 +29,8 @@ def check(machine: Machine) -> Iterator[GpuObservation]:
 
     ## Next measurement
 
-    `nvidia-smi -q -d PCIE` while a copy runs, or `bandwidthTest`/`nvbandwidth` against the siblings.
+    `nvidia-smi --query-gpu=pcie.link.gen.current,pcie.link.width.current --format=csv` while a copy runs, or `nvbandwidth`
+    against the siblings.
 
     ## References
 
