@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import Field
 
@@ -126,10 +126,15 @@ class Family(Generic[Evidence]):
         return sorted(found, key=order)
 
 
-def order(finding: Finding[Evidence]) -> tuple[int, float, str]:
-    """The key to sort findings by: severity, then the most that can be saved, then the name."""
+SAME_PERCENT = 5.0
+"""Bounds that are this near say nothing about which of two findings matters more."""
+
+
+def order(finding: Finding[Any]) -> tuple[int, int, str]:
+    """The key to sort findings by: severity, then the most that can be saved in steps of 5 points, then the name."""
     seen = finding.seen
-    return SEVERITIES.index(finding.severity), -(seen.saves_at_most_percent or 0.0), finding.kind.name
+    saved = round((seen.saves_at_most_percent or 0.0) / SAME_PERCENT)
+    return SEVERITIES.index(finding.severity), -saved, finding.kind.name
 
 
 class FindingRow(Row):
@@ -139,7 +144,7 @@ class FindingRow(Row):
     severity: Severity
     message: str = Field(description="One sentence with the measured value")
     measured: float
-    unit: str
+    unit: str | None = None
     where: str | None = None
     saves_at_most_ms: float | None = None
     saves_at_most_percent: float | None = Field(
@@ -155,12 +160,12 @@ class FindingRow(Row):
     references: list[str] | None = None
 
 
-def finding_rows(findings: Iterable[Finding[Evidence]], full: bool) -> list[FindingRow]:
+def finding_rows(findings: Iterable[Finding[Any]], full: bool) -> list[FindingRow]:
     """Findings as an answer gives them; a brief one leaves out formula, rows and references."""
     return [_row(finding, full) for finding in findings]
 
 
-def _row(finding: Finding[Evidence], full: bool) -> FindingRow:
+def _row(finding: Finding[Any], full: bool) -> FindingRow:
     kind, seen = finding.kind, finding.seen
     return FindingRow(
         name=kind.name,

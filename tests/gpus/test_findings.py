@@ -238,8 +238,8 @@ def test_a_busy_gpu_at_its_own_power_limit_gets_a_note() -> None:
         (
             {"xids": (XidReading(code=999),)},
             "xid",
-            "warning",
-            "Xid 999 that NVIDIA's catalogue does not explain, 1 in the kernel log",
+            "error",
+            "Xid 999 (not in the table here), 1 in the kernel log",
         ),
         ({"links": (*UP[:17], LinkReading(link=17, active=False))}, "nvlink-down", "warning", "17 of 18 links are up"),
     ],
@@ -378,5 +378,5 @@ def test_the_gravest_comes_first_whatever_the_order_of_the_gpus() -> None:
 
 def test_an_xid_says_what_nvidia_says_to_do() -> None:
     [found] = GPUS.find(machine({"xids": (XidReading(code=79, count=2, age_s=90.0),)}))
-    assert found.seen.change == "NVIDIA's immediate action: restart the node (RESTART_BM)"
+    assert found.seen.change == "RESTART_BM: drain the node and restart the machine"
     assert found.seen.rows == ("GPU 0: 2, the last 2 minutes ago",)

@@ -144,6 +144,11 @@ def test_a_machine_without_a_gpu_says_so_and_ends(
         (["--watch", "0.1"], "--watch takes seconds above 0.1 and up to 3,600, not '0.1'; 1 is usual"),
         (["--watch", "nan"], "--watch takes seconds above 0.1 and up to 3,600, not 'nan'; 1 is usual"),
         (["--watch", "soon"], "--watch takes seconds above 0.1 and up to 3,600, not 'soon'; 1 is usual"),
+        (["--watch", "--sample-s", "5"], "--watch shows this machine's GPUs as they are; leave --sample-s out"),
+        (
+            ["--watch", "--prometheus", "default"],
+            "--watch shows this machine's GPUs as they are; leave --prometheus out",
+        ),
         (["--watch", "--count", "0"], "--count takes how many refreshes to show, from 1 on, not '0'"),
         (
             ["--watch", "--indices", "9"],
@@ -204,7 +209,7 @@ def watched(read: int, frame: Callable[..., list[str]]) -> str:
     """Watch on that terminal with this function for a frame, and give what was shown."""
     output = Output()
     asked = Shown(
-        arguments={"indices": None, "sample_s": 0.2, "detail": "brief"},
+        arguments={"indices": None, "detail": "brief"},
         value="3600",
         options={},
         as_json=False,

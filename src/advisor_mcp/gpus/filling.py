@@ -226,12 +226,12 @@ def xid_rows(readings: Iterable[DeviceReading]) -> Iterator[XidRow]:
     """The Xids of the kernel log, with NVIDIA's advice."""
     for reading in readings:
         for event in reading.xids or ():
-            advice = xids.advice(event.code)
+            known = xids.named(event.code)
             yield XidRow(
                 gpu=reading.index,
                 code=event.code,
-                meaning=advice.meaning if advice else None,
-                action=advice.action if advice else None,
+                meaning=known.meaning,
+                action=known.bucket,
                 count=event.count,
                 last_minutes_ago=None if event.age_s is None else round(event.age_s / 60),
             )

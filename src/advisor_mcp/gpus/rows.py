@@ -8,6 +8,7 @@ from pydantic import Field
 
 from advisor_mcp.findings import FindingRow
 from advisor_mcp.gpus.devices import Vendor
+from advisor_mcp.gpus.fleet.rows import FleetRow
 from advisor_mcp.results import Answer, Row
 
 
@@ -168,8 +169,8 @@ class XidRow(Row):
 
     gpu: int
     code: int
-    meaning: str | None = Field(default=None, description="By NVIDIA's catalogue")
-    action: str | None = Field(default=None, description="NVIDIA's immediate action")
+    meaning: str = Field(description="By NVIDIA's catalogue")
+    action: str = Field(description="NVIDIA's immediate action")
     count: int
     last_minutes_ago: int | None = None
 
@@ -192,9 +193,10 @@ class NotAvailable(Row):
 
 
 class InspectedGpus(Answer):
-    """The GPUs that a source shows, at one moment."""
+    """The GPUs that a source shows, at one moment; with `fleet` those that a Prometheus saw over a window."""
 
-    gpu_count: int = Field(description="GPUs that the driver shows this process")
+    gpu_count: int = Field(description="GPUs that the driver shows this process, or that the fleet has")
+    fleet: FleetRow | None = None
     driver_version: str | None = None
     cuda_version: str | None = Field(default=None, description="Newest CUDA that the driver runs")
     amdgpu_version: str | None = Field(default=None, description="AMD's driver, where there are AMD GPUs")

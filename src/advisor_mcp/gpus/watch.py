@@ -17,10 +17,10 @@ from advisor_mcp import terminal
 from advisor_mcp.declaration import Shown
 from advisor_mcp.errors import UsageError, shown
 from advisor_mcp.findings import Finding
+from advisor_mcp.formulas.devices import id_of
 from advisor_mcp.gpus import open_devices, sampling
 from advisor_mcp.gpus.devices import DeviceReading, DeviceSource, Pause
 from advisor_mcp.gpus.health import GPUS, Machine
-from advisor_mcp.gpus.names import gpu_id
 from advisor_mcp.gpus.recorded import named_by_environment
 from advisor_mcp.gpus.report import choose, inspect
 from advisor_mcp.results import gib, number
@@ -37,6 +37,8 @@ ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 _MARKS = {"error": "!!", "warning": "! ", "info": "- "}
 
+_NOT_LIVE = ("sample_s", "prometheus", "window")
+
 History = dict[int, deque[float | None]]
 
 
@@ -51,9 +53,11 @@ def watch(asked: Shown) -> int:
     place and the terminal is left as it was found; elsewhere, and with `--json`, each refresh prints its own lines.
     """
     seconds, count = _seconds(asked.value or ""), _count(asked.options.get("count"))
+    if other := next((name for name in _NOT_LIVE if asked.arguments.get(name) is not None), None):
+        raise UsageError(f"--watch shows this machine's GPUs as they are; leave --{other.replace('_', '-')} out")
     with open_devices(named_by_environment()) as source, contextlib.suppress(Quit, KeyboardInterrupt):
         if not source.devices():
-            print(inspect(source, gpu_id).summary)
+            print(inspect(source, id_of).summary)
         elif asked.as_json:
             _print_answers(source, asked.arguments, count, _waiting(seconds))
         elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
@@ -103,7 +107,7 @@ def _refreshes(source: DeviceSource, count: int | None, pause: Pause) -> Iterato
 
 def _print_answers(source: DeviceSource, arguments: Mapping[str, Any], count: int | None, pause: Pause) -> None:
     for _ in _refreshes(source, count, pause):
-        answer = inspect(source, gpu_id, arguments["indices"], arguments["detail"], pause=pause)
+        answer = inspect(source, id_of, arguments["indices"], arguments["detail"], pause=pause)
         print(answer.json_text(), flush=True)
 
 

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from advisor_mcp.findings import Severity
 from advisor_mcp.gpus import xids
 from advisor_mcp.gpus.devices import DeviceReading, XidReading
 from advisor_mcp.gpus.health import GPUS, GpuObservation, Machine, Seen, together
 from advisor_mcp.results import number
-
-_UNKNOWN = "that NVIDIA's catalogue does not explain"
 
 
 @GPUS.kind("xid", "warning")
@@ -43,13 +40,10 @@ def check(machine: Machine) -> Iterator[GpuObservation]:
     """
     codes = sorted({event.code for reading in machine.readings for event in reading.xids or ()})
     for code in codes:
-        advice = xids.advice(code)
-        meaning = f"({advice.meaning})" if advice else _UNKNOWN
-        severity: Severity | None = advice.severity if advice else None
-        change = f"NVIDIA's immediate action: {advice.words} ({advice.action})" if advice else None
-        text = f"Xid {code} {meaning}, {{figure}} in the kernel log"
+        known = xids.named(code)
+        text = f"Xid {code} ({known.meaning}), {{figure}} in the kernel log"
         found = (_seen(r, event, text) for r in machine.readings for event in r.xids or () if event.code == code)
-        yield from together(found, "times", severity=severity, change=change)
+        yield from together(found, "times", severity=known.severity, change=f"{known.bucket}: {known.action}")
 
 
 def _seen(reading: DeviceReading, event: XidReading, text: str) -> Seen:

@@ -223,9 +223,7 @@ def refused_option(unit: Unit, job: Job) -> Found:
         if found and unit.since(since):
             version = "" if since == "0.1" else f" since axolotl {since}"
             severity: Severity | None = "warning" if unit.version is None and since != "0.1" else None
-            yield Problem(
-                found, f"{found.written} is refused{version}", remove(found, why=advice), severity=severity
-            )
+            yield Problem(found, f"{found.written} is refused{version}", remove(found, why=advice), severity=severity)
 
 
 @rule("AX605", "pickled-checkpoints", tools=("axolotl",), harm="crash", causes=("save-safetensors",))

@@ -1,0 +1,1 @@
+"""Findings on several ranks of one job."""

@@ -1,0 +1,72 @@
+"""The finding `host-sync`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from advisor_mcp.findings import Observation
+from advisor_mcp.tracing.case import MS, Case
+from advisor_mcp.tracing.families import TIMELINE
+from advisor_mcp.tracing.split import SHORT, UNLINKED
+from advisor_mcp.tracing.timeline import UNKNOWN
+
+SHARE = 2.0
+SHORTEST_NS = 1_000_000
+
+
+@TIMELINE.kind("host-sync")
+def host_sync(case: Case) -> Iterator[Observation]:
+    """The host waits for the device, so that nothing is queued when the device is done: it idles until the host comes back.
+
+    ## Formula
+    idle gaps that began while the host was inside a blocking call (cudaStreamSynchronize, cudaMemcpy, a copy from pageable memory)
+    or within 5 microseconds after it / span
+
+    ## Threshold
+    2 % of the span and 1 ms (nsys-ai)
+
+    ## Could also be
+    - the wait at the end of a step that a benchmark adds on purpose
+    - a loader or other host work that follows: removing the wait hides that work behind the device, and saves no more than that
+
+    ## Change
+    Take .item(), .cpu(), .tolist(), bool(tensor), nonzero() and printing of losses out of the step, or do them every n-th step; copy with
+    non_blocking=True from pinned memory. torch.cuda.set_sync_debug_mode("warn") names the lines.
+
+    ## Next measurement
+    The same steps under torch.cuda.set_sync_debug_mode("warn").
+
+    ## References
+    - https://docs.pytorch.org/docs/stable/generated/torch.cuda.set_sync_debug_mode.html
+    """
+    gaps = case.gaps
+    calls = case.hosts.blocked_at(gaps.start)
+    drained = (calls != UNKNOWN) & ~np.isin(np.arange(len(calls)), gaps.of(SHORT, UNLINKED))
+    lost = int(gaps.duration[drained].sum())
+    if case.percent(lost) < SHARE or lost < SHORTEST_NS:
+        return
+    blocking = case.hosts.blocking
+    spent = case.host.end[blocking] - case.host.start[blocking]
+    names = Counter(case.timeline.named(case.host.name[blocking]))
+    yield Observation(
+        message=f"{lost / MS:,.1f} ms of idle time ({case.percent(lost):.1f} % of the span) begin while the host waits for the "
+        f"device: {len(blocking):,} blocking calls take {int(spent.sum()) / MS:,.1f} ms of its time "
+        f"({', '.join(f'{count} {name}' for name, count in names.most_common(2))}).",
+        measured=case.percent(lost),
+        unit="percent of the span",
+        saves_at_most_ms=lost / MS,
+        saves_at_most_percent=case.percent(lost),
+        rows=tuple(_callers(case, np.unique(calls[drained]))),
+    )
+
+
+def _callers(case: Case, calls: np.ndarray) -> Iterator[str]:
+    """The longest of the calls, and what called them."""
+    length = case.host.end[calls] - case.host.start[calls]
+    for call in calls[np.argsort(-length, kind="stable")[:5]]:
+        start, end, thread = (int(column[call]) for column in (case.host.start, case.host.end, case.host.thread))
+        caller = case.hosts.doing(start, end, thread) or "unknown"
+        yield f"{(end - start) / MS:,.3f} ms {case.timeline.names[int(case.host.name[call])]} in {caller[:80]}"

@@ -1,0 +1,64 @@
+"""The finding `small-collectives`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from advisor_mcp.findings import Observation
+from advisor_mcp.tracing import intervals
+from advisor_mcp.tracing.case import MS, Case
+from advisor_mcp.tracing.families import TIMELINE
+
+SMALL_BYTES = 1 << 20
+FEWEST = 20
+SHARE = 2.0
+
+
+@TIMELINE.kind("small-collectives")
+def small_collectives(case: Case) -> Iterator[Observation]:
+    """Many collectives of little data cost their latency each: one larger one costs it once.
+
+    ## Formula
+    exposed time of collectives that carry less than 1 MiB / span, where there are at least 20 of them
+
+    ## Threshold
+    2 % of the span (as for exposed communication); 1 MiB, below which NCCL's time hardly depends on the size (nccl-tests)
+
+    ## Could also be
+    - expert or tensor parallelism at a small batch, where the messages cannot be joined
+    - waiting for another rank, which makes any collective long
+
+    ## Change
+    Join them: larger buckets (DDP bucket_cap_mb, DeepSpeed reduce_bucket_size, Megatron --ddp-bucket-size), coalesced calls
+    (torch.distributed.all_reduce_coalesced), fewer FSDP units, metrics reduced together.
+
+    ## Next measurement
+    nccl-tests at the sizes listed, on the same ranks.
+
+    ## References
+    - https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md
+    - https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
+    """
+    of_mine = {int(row): place for place, row in enumerate(case.rows)}
+    small = [
+        one
+        for one in case.timeline.collectives
+        if one.event in of_mine and 0 < max(one.bytes_in, one.bytes_out) < SMALL_BYTES
+    ]
+    if len(small) < FEWEST:
+        return
+    places = np.array([of_mine[one.event] for one in small])
+    exposed = intervals.intersection(case.times(places), case.busy.exposed_communication)
+    lost = intervals.length(exposed)
+    if case.percent(lost) >= SHARE:
+        sizes = np.array([max(one.bytes_in, one.bytes_out) for one in small])
+        yield Observation(
+            message=f"{len(small):,} collectives of less than 1 MiB (median {int(np.median(sizes)):,} bytes) are exposed for "
+            f"{lost / MS:,.1f} ms ({case.percent(lost):.1f} % of the span).",
+            measured=case.percent(lost),
+            unit="percent of the span",
+            saves_at_most_ms=lost / MS,
+            saves_at_most_percent=case.percent(lost),
+        )

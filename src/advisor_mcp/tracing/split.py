@@ -1,0 +1,158 @@
+"""Where a device's time went: four parts that sum to the span, exactly, and the idle part by cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from advisor_mcp.tracing import intervals
+from advisor_mcp.tracing.host import Hosts
+from advisor_mcp.tracing.intervals import Column, Set
+from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Span, Timeline, Work
+
+SHORT_GAP_NS = 30_000
+"""HTA's `consecutive_kernel_delay`: a gap below it between kernels that were launched in time is the device's own."""
+
+HOST, DATALOADER, SYNCHRONISATION, API, STREAM_WAIT, SHORT, UNLINKED = (
+    "host", "dataloader", "synchronisation", "api_calls", "stream_wait", "short_gaps", "unlinked",
+)  # fmt: skip
+CAUSES = (HOST, DATALOADER, SYNCHRONISATION, API, STREAM_WAIT, SHORT, UNLINKED)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The four parts of one device's span in nanoseconds, whose sum is the span.
+
+    With C the union of computing kernels and sets, N of communication kernels and M of copies: compute is |C|, exposed
+    communication |N without C|, exposed copy |M without C and N|, idle the rest (TraceLens' definition, unrounded).
+    """
+
+    device: int
+    start: int
+    end: int
+    compute: int
+    exposed_communication: int
+    exposed_copy: int
+    idle: int
+    communication: int
+    copy: int
+
+    @property
+    def span(self) -> int:
+        """Nanoseconds from the first start to the last end."""
+        return self.end - self.start
+
+    @property
+    def overlap(self) -> float | None:
+        """The share of communication time that computing covers; None without communication."""
+        return 1 - self.exposed_communication / self.communication if self.communication else None
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A device's busy sets: computing, exposed communication, exposed copies; and all of them joined."""
+
+    compute: Set
+    communication: Set
+    copy: Set
+
+    @cached_property
+    def exposed_communication(self) -> Set:
+        """Communication while nothing computes."""
+        return intervals.difference(self.communication, self.compute)
+
+    @cached_property
+    def exposed_copy(self) -> Set:
+        """Copies while nothing computes or communicates."""
+        return intervals.difference(self.copy, intervals.joined(self.compute, self.communication))
+
+    @cached_property
+    def all(self) -> Set:
+        """Whenever the device does anything."""
+        return intervals.joined(intervals.joined(self.compute, self.communication), self.copy)
+
+
+def busy(events: DeviceEvents) -> Busy:
+    """The busy sets of one device's events."""
+
+    def of(*kinds: Work) -> Set:
+        rows = np.isin(events.work, kinds)
+        return intervals.union(events.start[rows], events.end[rows])
+
+    return Busy(of(Work.COMPUTE, Work.SET), of(Work.COMMUNICATION), of(Work.COPY))
+
+
+def split(device: int, sets: Busy, start: int, end: int) -> Split:
+    """The parts of the window [start, end)."""
+    lengths = [
+        intervals.length(intervals.clipped(one, start, end))
+        for one in (sets.compute, sets.exposed_communication, sets.exposed_copy, sets.communication, sets.copy)
+    ]
+    compute, communication, copy = lengths[:3]
+    idle = end - start - compute - communication - copy
+    return Split(device, start, end, compute, communication, copy, idle, *lengths[3:])
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The idle gaps of one device, cut where their cause changes: the row of the event after each, and what held it up."""
+
+    start: Column
+    end: Column
+    next: Column
+    cause: list[str]
+
+    @cached_property
+    def duration(self) -> Column:
+        """Nanoseconds of every gap."""
+        return self.end - self.start
+
+    def total(self, *causes: str) -> int:
+        """Nanoseconds of the gaps with one of the causes."""
+        return int(self.duration[self.of(*causes)].sum())
+
+    def of(self, *causes: str) -> Column:
+        """The rows of gaps with one of the causes."""
+        return np.array([row for row, cause in enumerate(self.cause) if cause in causes], np.int64)
+
+
+def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
+    """Every gap between a device's first and last event. `rows` are the device's events in `timeline.device_events`.
+
+    A gap before an event that was launched after the gap began is the host's (HTA's host wait) until its call returned; what is
+    left of it, if 30 microseconds or more, was spent waiting on the device. A gap before an event that was launched in time is
+    the device's own below 30 microseconds, and a wait for another stream or event above. The host's gaps are told apart by
+    what it did in them.
+    """
+    start, end = sets.all[1][:-1], sets.all[0][1:]
+    after = rows[np.searchsorted(timeline.device_events.start[rows], end, side="left")]
+    call = timeline.launch[after]
+    known = call != UNKNOWN
+    late = np.zeros(len(start), np.bool_)
+    late[known] = timeline.host_events.start[call[known]] > start[known]
+    until = end.copy()
+    until[late] = np.clip(timeline.host_events.end[call[late]], start[late], end[late])
+    until[end - until < SHORT_GAP_NS] = end[end - until < SHORT_GAP_NS]
+    host = hosts.causes(start[late], until[late])
+    first = np.where(known, np.where(end - start < SHORT_GAP_NS, SHORT, STREAM_WAIT), UNLINKED).astype(object)
+    first[late] = host
+    cut = np.flatnonzero(late & (until < end))
+    order = np.argsort(np.concatenate((start, until[cut])), kind="stable")
+    return Gaps(
+        np.concatenate((start, until[cut]))[order],
+        np.concatenate((until, end[cut]))[order],
+        np.concatenate((after, after[cut]))[order],
+        [str(cause) for cause in np.concatenate((first, np.full(len(cut), STREAM_WAIT, object)))[order]],
+    )
+
+
+def step_windows(steps: Sequence[Span], start: int, end: int) -> list[Span]:
+    """The steps' windows on the device's clock: from a step's start to the next one's, cut to what the device did."""
+    ends = [step.start for step in steps[1:]] + [max(step.end, end) for step in steps[-1:]]
+    clipped = [
+        Span(step.name, max(step.start, start), min(until, end)) for step, until in zip(steps, ends, strict=True)
+    ]
+    return [step for step in clipped if step.end > step.start]
