@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from advisor_mcp.arguments import Detail
-from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool
+from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool, View
 from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
 from advisor_mcp.tracing.reading import read_evidence
 from advisor_mcp.tracing.report import DiagnosedTrace, report
@@ -46,5 +46,12 @@ TOOL = Tool(
     title="Trace diagnosis",
     toolset="performance",
     positional=("trace",),
+    views={
+        "html": View(
+            function="advisor_mcp.tracing.page.view:write",
+            description="Write one self-contained page with the time split, the longest step's timeline, kernels and findings",
+            metavar="OUT",
+        )
+    },
     examples=(Example("Why is my GPU idle?", {"trace": ["trace.json.gz"]}, needs="a trace"),),
 )

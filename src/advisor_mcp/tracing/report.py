@@ -96,7 +96,7 @@ def _rooms(full: bool) -> Iterator[_Room]:
 
 def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes: list[str]) -> DiagnosedTrace:
     cases = [case for case in diagnosis.cases if case.device is not None]
-    worst = _worst(diagnosis)
+    worst = worst_case(diagnosis)
     costs: list[Finding[Any]] = [one for one in diagnosis.findings if one.severity != "info"]
     chances: list[Finding[Any]] = [one for one in diagnosis.findings if one.severity == "info"]
     classes = figures.class_rows(worst)
@@ -137,7 +137,7 @@ def _brief(rows: list[FindingRow], full: bool) -> list[FindingRow]:
     return shortened[:CHANGES] + [row.model_copy(update={"change": None}) for row in shortened[CHANGES:]]
 
 
-def _worst(diagnosis: Diagnosis) -> Case:
+def worst_case(diagnosis: Diagnosis) -> Case:
     """The device that figures of one device are about: with the longest span, of nearly equal ones the most idle."""
     longest = max(case.span for case in diagnosis.cases)
     tied = [case for case in diagnosis.cases if case.span >= longest * (1 - TIED_PERCENT / 100)]
