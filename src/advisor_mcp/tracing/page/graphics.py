@@ -66,7 +66,7 @@ class Boxes:
 class Bar:
     """One part of one step's bar, and what it says when it is pointed at."""
 
-    part: str
+    kind: str
     x: str
     width: str
     y: str
@@ -76,37 +76,67 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A time on the vertical axis, in nanoseconds, and its height from the top."""
+    """A time on the vertical axis, in nanoseconds, and its place from the top."""
 
     y: str
     time: int
 
 
 class Chart:
-    """Steps as bars, each stacked from its four parts."""
+    """Steps as bars, each stacked from its four parts; of a host alone they have no parts."""
 
-    def __init__(self, rows: Sequence[StepRow]) -> None:
-        self.rows = rows
-        self.top = max((row.duration_ms for row in rows), default=0.0) * 1e6 * 1.08 or 1.0
+    FLOOR, LEFT, HEADROOM, NAMED = 90.0, 7.0, 1.08, 12
+
+    def __init__(self, rows: Sequence[StepRow], parted: bool) -> None:
+        self.rows, self.parted = rows, parted
+        self.top = max((row.duration_ms for row in rows), default=0.0) * 1e6 * self.HEADROOM or 1.0
+        self.wide = (100 - self.LEFT) / max(len(rows), 1)
+
+    @property
+    def floor(self) -> str:
+        """Where the bars stand."""
+        return place(self.FLOOR)
 
     @property
     def lines(self) -> list[Line]:
         """Up to four round times."""
         step = next(size for size in _round_times() if self.top / size <= 4)
-        return [Line(place(100 - 100 * at / self.top), at) for at in range(step, int(self.top), step)]
+        return [Line(place(self.FLOOR * (1 - at / self.top)), at) for at in range(step, int(self.top), step)]
 
     @property
     def bars(self) -> Iterator[Bar]:
         """The parts of every step, from the bottom up."""
-        wide = 100 / max(len(self.rows), 1)
         for number, row in enumerate(self.rows):
-            below = 0.0
-            for part, word in PARTS.items():
-                percent: float = getattr(row, f"{part}_percent")
-                tall = percent * row.duration_ms * 1e6 / self.top
+            x, below = self.LEFT + (number + 0.1) * self.wide, 0.0
+            for kind, percent, told in self._parts(row):
+                tall = self.FLOOR * percent / 100 * row.duration_ms * 1e6 / self.top
                 below += tall
-                told = f"{row.step}: {word.title.lower()} {percent} % of {row.duration_ms} ms"
-                yield Bar(part, place((number + 0.1) * wide), place(0.8 * wide), place(100 - below), place(tall), told)
+                yield Bar(kind, place(x), place(0.8 * self.wide), place(self.FLOOR - below), place(tall), told)
+
+    def _parts(self, row: StepRow) -> list[tuple[str, float, str]]:
+        if not self.parted:
+            return [("range", 100.0, f"{row.step}: {row.duration_ms} ms")]
+        percents = {part: getattr(row, f"{part}_percent") for part in PARTS}
+        return [
+            (part, percent, f"{row.step}: {PARTS[part].title.lower()} {percent} % of {row.duration_ms} ms")
+            for part, percent in percents.items()
+            if percent > 0
+        ]
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Places and names of as many steps as there is room for."""
+        every = -(-len(self.rows) // self.NAMED)
+        return [
+            (place(self.LEFT + (number + 0.5) * self.wide), row.step.removeprefix("ProfilerStep#"))
+            for number, row in enumerate(self.rows)
+            if number % every == 0
+        ]
+
+    @property
+    def table(self) -> list[dict[str, object]]:
+        """The same as rows."""
+        return [row.model_dump(include=None if self.parted else {"step", "duration_ms"}) for row in self.rows]
 
 
 def place(percent: float) -> str:

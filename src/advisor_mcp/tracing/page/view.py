@@ -103,7 +103,8 @@ def page(found: Diagnosis, before: Diagnosis | None, paths: Sequence[str]) -> st
     slowest = worst_case(found)
     drawn = picture(slowest, worst_step(slowest))
     script, style = _asset("page.js"), _asset("page.css")
-    return _environment().get_template("page.html.jinja").render(
+    template = _environment().get_template("page.html.jinja")
+    return template.render(
         answer=answer,
         data=data,
         compared={key: value for key, value in data.get("comparison", {}).items() if key != "conclusion"},
@@ -118,7 +119,7 @@ def page(found: Diagnosis, before: Diagnosis | None, paths: Sequence[str]) -> st
         idle=words.idle_rows(slowest) if slowest.device is not None else [],
         picture=drawn,
         boxes=Boxes(drawn),
-        chart=Chart(answer.step_rows or []),
+        chart=Chart(answer.step_rows or [], parted=slowest.device is not None),
         withheld=found.withheld,
         made_from=_sources(paths),
         words=words,

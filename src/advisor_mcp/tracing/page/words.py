@@ -105,7 +105,7 @@ CLASSES = {
 GLOSSARY = {
     "Host": "The computer's own processor, on which the Python program runs and from which it hands work to the GPU.",
     "Kernel": "One program that runs on the GPU, such as a matrix product.",
-    "Launch": "The host's call that puts a kernel into a queue of the GPU. It costs the host some microseconds, and the kernel runs later.",
+    "Launch": "The host's call that puts a kernel into a queue of the GPU. The call itself takes time on the host, and the kernel runs later.",
     "Stream": "A queue of the GPU. Work of one stream runs in order; work of several streams may run at the same time.",
     "Operator": "A function of the framework, such as aten::linear. One operator launches no kernel, one or several.",
     "Step": "One round of the program's loop, such as one batch of training, where the profiler was told of it.",
@@ -147,6 +147,14 @@ def share(value: float) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
 
 
+def about(worst: Case) -> str:
+    """What was recorded: the device, its place in the job, how long and how many steps."""
+    count = len(worst.timeline.steps)
+    steps = f", {count} step{'' if count == 1 else 's'}" if count else ""
+    where = label(worst) if worst.device is not None else "the host alone"
+    return f"A trace of {worst.facts.name + ', ' if worst.facts.name else ''}{where}: {time(worst.span)}{steps}"
+
+
 def lead(diagnosis: Diagnosis, worst: Case, answer: DiagnosedTrace) -> list[str]:
     """Where the time went and what to do first, in a few sentences."""
     told = [answer.comparison.conclusion] if answer.comparison else []
@@ -157,7 +165,10 @@ def lead(diagnosis: Diagnosis, worst: Case, answer: DiagnosedTrace) -> list[str]
 
 def _where(worst: Case, devices: int) -> str:
     if worst.device is None:
-        return "This trace recorded no work of a GPU, so it cannot say where a GPU's time went."
+        return (
+            "This trace recorded no work of a GPU, so it cannot say where a GPU's time went; "
+            "if there was one, record it as well (see the doubts below)."
+        )
     split = worst.split
     shares = {part: worst.percent(getattr(split, part)) for part in PARTS}
     heard = sorted((part for part in PARTS if shares[part] >= TOLD_PERCENT), key=lambda part: -shares[part])
@@ -178,7 +189,7 @@ def _because(worst: Case) -> Iterator[str]:
 
 def _first(diagnosis: Diagnosis, costs: list[FindingRow], chances: list[FindingRow]) -> Iterator[str]:
     if gate := spoiling(diagnosis):
-        yield f"First mend the measurement, because these figures cannot be trusted as they are: {gate.kind.sections['Change']}"
+        yield f"First measure again, because these figures cannot be trusted as they are: {gate.kind.sections['Change']}"
     if costs:
         bound = costs[0].saves_at_most_percent
         saves = f" That can save at most {share(bound)} of the time." if bound is not None else ""
@@ -186,7 +197,7 @@ def _first(diagnosis: Diagnosis, costs: list[FindingRow], chances: list[FindingR
     elif chances:
         yield f"Nothing is wrong that costs time. What a choice could still gain ({chances[0].name}): {chances[0].change}"
     elif not gate:
-        yield "Nothing was found that costs time: there is nothing to mend here."
+        yield "Nothing was found that costs time: there is nothing to fix here."
 
 
 def spoiling(diagnosis: Diagnosis) -> Finding[Case] | None:
@@ -224,6 +235,12 @@ def cell(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(cell(part) for part in value)
     return str(value)
+
+
+def columns(rows: list[dict[str, object]]) -> dict[str, bool]:
+    """The fields of some rows in their order, and whether each holds numbers."""
+    fields = dict.fromkeys(key for row in rows for key in row)
+    return {key: all(isinstance(row[key], int | float) for row in rows if key in row) for key in fields}
 
 
 def idle_rows(worst: Case) -> list[tuple[Word, int, float]]:
