@@ -16,13 +16,19 @@ from typing import Any
 from advisor_mcp import catalogue, cli, connecting, content, flags
 from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
+from advisor_mcp.findings import Family
+from advisor_mcp.gpus.fleet.evidence import FLEET
+from advisor_mcp.knowledge import measurements
 from advisor_mcp.linting.rule import INDEX, Rule, made_index, rules
+from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
+from advisor_mcp.tracing.record_families import COMPILING, MEMORY
 
 ROOT = Path(__file__).resolve().parents[1]
 CATALOGUE = ROOT / "tools" / catalogue.SNAPSHOT
 SNAPSHOTS = ROOT / "tests" / "snapshots"
 REFERENCE = ROOT / "docs" / "tools.md"
 RULES = ROOT / "docs" / "rules.md"
+FINDINGS = ROOT / "docs" / "findings.md"
 RULE_INDEX = ROOT / "src" / "advisor_mcp" / "linting" / "rules" / INDEX
 SAMPLES = ROOT / "clients" / "configs"
 README = ROOT / "README.md"
@@ -50,6 +56,7 @@ def generated() -> dict[Path, str]:
     files |= {SAMPLES / name: text for name, text in connecting.sample_files().items()}
     files[REFERENCE] = reference()
     files[RULES] = rule_list()
+    files[FINDINGS] = finding_pages()
     files[RULE_INDEX] = _json(made_index(), sort_keys=True)
     if README.exists():
         files[README] = with_outputs(README.read_text(encoding="utf-8"))
@@ -96,6 +103,38 @@ def rule_list() -> str:
         ]
         parts.append("")
     return "\n".join(parts)
+
+
+_FINDINGS_HEAD = """# Findings on traces and GPUs
+
+Made by `python docs/generate.py` from the pages of the findings, one file each. An answer with detail="full" carries the same
+words. What a finding can save is a bound, never more than the exposed part; a trust gate comes before the findings and lowers
+or withholds what it touches.
+"""
+_FAMILIES: tuple[tuple[str, Family[Any]], ...] = (
+    ("Trust gates of a trace", GATES),
+    ("One device of a trace", TIMELINE),
+    ("Several ranks of a job", JOB),
+    ("Device memory", MEMORY),
+    ("Compilation", COMPILING),
+    ("A fleet", FLEET),
+)
+
+
+def finding_pages() -> str:
+    """Every finding's page, by what it is made on."""
+    parts = [_FINDINGS_HEAD]
+    for title, family in _FAMILIES:
+        parts.append(f"## {title}\n")
+        for name, kind in family.kinds().items():
+            head, _, rest = kind.page.partition("\n## ")
+            parts.append(f"### {name}\n\n{head.strip()}\n")
+            parts += [f"**{section}**:{_listed(text)}\n" for section, text in kind.sections.items()] if rest else []
+    return "\n".join(parts)
+
+
+def _listed(text: str) -> str:
+    return "\n\n" + text if text.startswith("- ") else f" {text}"
 
 
 def _first_sentence(text: str) -> str:
@@ -221,7 +260,7 @@ def output_of(command: str) -> str:
         raise RuntimeError(f"only {flags.PROGRAM} commands can be shown, not {command!r}")
     theirs = os.environ.pop(content.VARIABLE, None)
     try:
-        with redirect_stdout(out), redirect_stderr(err):
+        with redirect_stdout(out), redirect_stderr(err), measurements.ignored():
             code = cli.main(words)
     finally:
         if theirs is not None:

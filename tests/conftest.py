@@ -1,4 +1,4 @@
-"""What every test stands on: a cache of its own, no content folders from the environment."""
+"""What every test stands on: a cache and measurements of its own, no content folders from the environment."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from advisor_mcp import content
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the user's cache and content folders out of the tests; sub-processes inherit it."""
+    """Keep the user's cache, measurements and content folders out of the tests; sub-processes inherit it."""
     folder = tmp_path_factory.mktemp("cache")
-    kept = {name: os.environ.get(name) for name in ("ADVISOR_MCP_CACHE", content.VARIABLE)}
+    kept = {name: os.environ.get(name) for name in ("ADVISOR_MCP_CACHE", "ADVISOR_MCP_DATA", content.VARIABLE)}
     os.environ["ADVISOR_MCP_CACHE"] = str(folder)
+    os.environ["ADVISOR_MCP_DATA"] = str(tmp_path_factory.mktemp("data"))
     os.environ.pop(content.VARIABLE, None)
     yield folder
     for name, value in kept.items():

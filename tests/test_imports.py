@@ -13,10 +13,22 @@ FLOORS = [
     ("knowledge",),
     ("anatomy",),
     ("formulas",),
-    ("planning", "linting", "tracing", "gpus", "personas"),
+    ("planning", "linting", "tracing", "gpus", "measuring", "personas"),
     ("tools",),
     ("catalogue",),
-    ("serving", "server", "cli", "flags", "batch", "lint_command", "demo", "doctor", "connecting", "__main__"),
+    (
+        "serving",
+        "server",
+        "cli",
+        "flags",
+        "batch",
+        "lint_command",
+        "benchmark_command",
+        "demo",
+        "doctor",
+        "connecting",
+        "__main__",
+    ),
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 LAZY = {

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from advisor_mcp import access, arguments
+from advisor_mcp import arguments
 from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.declaration import Example, Tool
-from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.errors import CannotAnswer, UsageError
+from advisor_mcp.formulas.ceilings import matmul_key, read_ceilings
 from advisor_mcp.formulas.devices import read_device
 from advisor_mcp.formulas.utilisation import Utilisation, doubts, total_over_active, utilisation
+from advisor_mcp.measuring.log_files import log_text
+from advisor_mcp.measuring.training_logs import Throughput, read_throughput
 from advisor_mcp.results import Answer, Derivation, Row, number
-from advisor_mcp.tracing.training_logs import Throughput, read_log, read_throughput
 
 Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-LONGEST_PATH = 1024  # characters; a log's text is longer or has several lines
 
 
 class ConventionRow(Row):
@@ -39,6 +39,13 @@ class MfuAnswer(Answer):
     tokens_per_s_per_gpu: float
     peak_tflops: float = Field(description="Dense peak of one GPU for dtype, never the sparse figure")
     achieved_tflops_per_gpu: float = Field(description="By matmul_causal, the FLOPs that the model needs")
+    measured_ceiling_tflops: float | None = Field(
+        default=None,
+        description="Best matrix product that advisor-mcp benchmark-device measured on this machine's GPU of that kind",
+    )
+    of_measured_ceiling_percent: float | None = Field(
+        default=None, description="achieved_tflops_per_gpu of it; not an MFU"
+    )
     conventions: list[ConventionRow]
     measured: str = Field(description="The speed as it was given or read")
 
@@ -66,6 +73,7 @@ def calculate_mfu(
     peak = device.peak(dtype)
     rows = utilisation(found.architecture, sequence_length, measured.speed, peak, recompute)
     causal, full = rows[0], rows[1]
+    ceiling = read_ceilings(gpu).measured.get(matmul_key(dtype))
     return MfuAnswer(
         summary=(
             f"{found.name} at {_speed_text(measured.speed)} tokens/s per {device.id} reaches {100 * causal.mfu:,.1f} % MFU "
@@ -80,6 +88,8 @@ def calculate_mfu(
         tokens_per_s_per_gpu=_rounded(measured.speed),
         peak_tflops=peak,
         achieved_tflops_per_gpu=round(causal.tflops_per_gpu, 2),
+        measured_ceiling_tflops=round(ceiling.value, 2) if ceiling else None,
+        of_measured_ceiling_percent=round(100 * causal.tflops_per_gpu / ceiling.value, 2) if ceiling else None,
         conventions=[_row(row) for row in rows],
         measured=measured.how,
         assumptions=[
@@ -88,6 +98,11 @@ def calculate_mfu(
             *device.assumptions,
             f"recompute {recompute}; all weights are trained",
             *measured.assumptions,
+            *(
+                [f"the ceiling was measured here {ceiling.date}, n={ceiling.samples}; MFU stays a share of the peak"]
+                if ceiling
+                else []
+            ),
         ],
         warnings=[
             *found.architecture.not_described,
@@ -127,7 +142,7 @@ def _measured(run: _Run, total: float | None, per_gpu: float | None, step: float
             f"give exactly one measured speed of {', '.join(given)}; {' and '.join(named) if named else 'none'} given"
         )
     if log is not None:
-        text, notes = _log_text(log)
+        text, notes = log_text(log)
         return _from_log(read_throughput(text), run, notes)
     if step is not None:
         batch, gpus = _needed("step_time_s", global_batch_size=run.batch, gpu_count=run.gpus)
@@ -192,36 +207,6 @@ def _lines(read: Throughput) -> str:
         + (f", {number(read.global_batch_size)} sequences a step" if read.global_batch_size else "")
         + (f", {number(read.tokens_per_step)} tokens a step" if read.tokens_per_step else "")
     )
-
-
-def _log_text(log: str) -> tuple[str, tuple[str, ...]]:
-    """The log and what to say of its reading: one short line is a path if there is such a file, or if it has no blanks."""
-    if "\n" in log or "\r" in log or len(log) > LONGEST_PATH:
-        return log, ()
-    words = " " in log.strip()
-    try:
-        path = access.readable(log)
-        present = path.exists()
-    except (OSError, ValueError):
-        present = False
-    except UsageError:
-        if not words:
-            raise
-        present = False
-    if words and not present:
-        return log, ()
-    if present and not path.is_file():
-        raise UsageError(f"{shown(log)} is not a regular file; give the path of a log or its text")
-    try:
-        return _file_text(path)
-    except (OSError, ValueError):
-        raise UsageError(f"there is no readable log at {shown(log)}; give a path or the log's text") from None
-
-
-def _file_text(path: Path) -> tuple[str, tuple[str, ...]]:
-    file = read_log(path)
-    part = f"of the log's {number(file.size)} bytes the last {number(file.read)} were read"
-    return file.text, (part,) if file.read < file.size else ()
 
 
 def _row(row: Utilisation) -> ConventionRow:

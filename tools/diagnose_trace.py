@@ -8,8 +8,7 @@ from pydantic import Field
 
 from advisor_mcp.arguments import Detail
 from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool, View
-from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
-from advisor_mcp.tracing.reading import read_evidence
+from advisor_mcp.tracing.reading import diagnosed
 from advisor_mcp.tracing.report import DiagnosedTrace, report
 
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -32,13 +31,9 @@ def diagnose_trace(
     Systems sqlite, allocator snapshots, memory timelines, TORCH_TRACE logs, of any size. Says first how far a trace can be trusted.
     """
     watched = progress or Silent()
-    found = _diagnosed(trace, watched)
-    before = _diagnosed(baseline, watched) if baseline else None
+    found = diagnosed(trace, watched)
+    before = diagnosed(baseline, watched) if baseline else None
     return report(found, detail, FULL_BYTES if detail == "full" else BRIEF_BYTES, before)
-
-
-def _diagnosed(paths: list[str], progress: Progress) -> Diagnosis:
-    return diagnose(read_evidence(paths, progress).timelines)
 
 
 TOOL = Tool(
@@ -53,5 +48,16 @@ TOOL = Tool(
             metavar="OUT",
         )
     },
-    examples=(Example("Why is my GPU idle?", {"trace": ["trace.json.gz"]}, needs="a trace"),),
+    examples=(
+        Example(
+            question="Why is my GPU idle?",
+            arguments={"trace": ["docs/examples/trace/step.json"]},
+            answer={"findings.0.name": "dataloader-stall", "devices.0.idle_percent": 30.5},
+        ),
+        Example(
+            "Did it help, and what moved?",
+            {"trace": ["after.json.gz"], "baseline": ["before.json.gz"]},
+            needs="two traces",
+        ),
+    ),
 )

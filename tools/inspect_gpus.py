@@ -7,32 +7,56 @@ from typing import Annotated
 from pydantic import Field
 
 from advisor_mcp.arguments import Detail
-from advisor_mcp.declaration import BRIEF_BYTES, Example, Tool
+from advisor_mcp.declaration import BRIEF_BYTES, Example, Progress, Tool
+from advisor_mcp.errors import UsageError
+from advisor_mcp.formulas.devices import id_of
 from advisor_mcp.gpus import open_devices
 from advisor_mcp.gpus.recorded import named_by_environment
 from advisor_mcp.gpus.report import InspectedGpus, inspect
-from advisor_mcp.knowledge import find
 
 Index = Annotated[int, Field(ge=0, le=4096)]
 Indices = Annotated[
     list[Index] | None, Field(min_length=1, description="Indices as nvidia-smi prints them; all when left out")
 ]
+PrometheusUrl = Annotated[
+    str | None,
+    Field(
+        max_length=2_000,
+        description="Ask a fleet instead: URL of a Prometheus with DCGM or AMD exporters, or 'default'",
+    ),
+]
+Window = Annotated[
+    str | None, Field(max_length=20, description="How far a fleet is looked back on: 30m, 1h, 7d; 1h when left out")
+]
 
 
 def inspect_gpus(
+    progress: Progress,
     indices: Indices = None,
+    prometheus: PrometheusUrl = None,
+    window: Window = None,
     detail: Annotated[Detail, Field(description="full adds all processes, clocks and error counters")] = "brief",
 ) -> InspectedGpus:
     """What this machine's NVIDIA GPUs are, do, and suffer from. Memory, utilisation, clocks, power, heat, throttling, PCIe,
-    ECC, MIG and processes, with what is wrong in words. Reads only; a machine without a GPU is an answer.
+    ECC, MIG and processes, with what is wrong in words. Reads only; a machine without a GPU is an answer. With prometheus:
+    a fleet's idle GPUs by job, wasted GPU-hours, stragglers, throttling, ECC and Xid events.
     """
+    if prometheus is not None:
+        return _fleet(prometheus, window, indices, detail, progress)
+    if window is not None:
+        raise UsageError("window is for a fleet; give it with prometheus, or leave it out")
     with open_devices(named_by_environment()) as source:
-        return inspect(source, _known_id, indices, detail, BRIEF_BYTES)
+        return inspect(source, id_of, indices, detail, BRIEF_BYTES)
 
 
-def _known_id(name: str) -> str | None:
-    entry = find("gpu", name) or find("gpu", name.removeprefix("NVIDIA "))
-    return entry["id"] if entry else None
+def _fleet(
+    url: str, window: str | None, indices: list[int] | None, detail: Detail, progress: Progress
+) -> InspectedGpus:
+    from advisor_mcp.gpus import fleet
+
+    if indices is not None:
+        raise UsageError("indices name GPUs of this machine; leave them out with prometheus")
+    return fleet.inspect(url, window or "1h", detail, progress)
 
 
 TOOL = Tool(
@@ -40,8 +64,14 @@ TOOL = Tool(
     title="Inspect GPUs",
     toolset="performance",
     idempotent=True,
+    open_world=True,
     examples=(
         Example("What GPUs are here, and is anything wrong with them?", {}, needs="this machine's GPUs"),
+        Example(
+            "Which jobs of the cluster waste GPUs, and is any GPU failing?",
+            {"prometheus": "http://localhost:9090", "window": "1h"},
+            needs="a Prometheus that scrapes GPU exporters",
+        ),
         Example("Who holds memory on GPU 0?", {"indices": [0], "detail": "full"}, needs="an NVIDIA GPU"),
     ),
 )

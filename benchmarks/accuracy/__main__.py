@@ -13,6 +13,7 @@ from typing import Any
 
 from advisor_mcp.catalogue import default_catalogue
 from advisor_mcp.errors import AdvisorError
+from advisor_mcp.knowledge import measurements
 from benchmarks.accuracy import suites
 from benchmarks.accuracy.cases import Case, Outcome, report
 
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
     found = list(suite.cases(options.data))
     excluded = Counter(case.excluded_by for case in found if case.excluded_by)
     # a suite whose answers are no single figure runs its cases and prints its figures itself
-    outcomes = [getattr(suite, "run", run)(case) for case in found if not case.excluded_by]
+    with measurements.ignored():
+        outcomes = [getattr(suite, "run", run)(case) for case in found if not case.excluded_by]
     if hasattr(suite, "report"):
         print("\n".join(suite.report(outcomes, excluded)))
     elif options.json:

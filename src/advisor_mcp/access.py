@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,6 +46,21 @@ def allow_hub(allowed: bool) -> None:
 def hub_allowed() -> bool:
     """Whether the user allowed fetching from the hub."""
     return _hub_allowed
+
+
+PROMETHEUS = "ADVISOR_MCP_PROMETHEUS"
+_prometheus: str | None = None
+
+
+def allow_prometheus(url: str | None) -> None:
+    """Name the Prometheus that every call of this process may ask from now on, in place of the environment's."""
+    global _prometheus
+    _prometheus = url
+
+
+def operators_prometheus() -> str | None:
+    """The Prometheus that the operator named, by option or by ADVISOR_MCP_PROMETHEUS; its URL may hold a password."""
+    return _prometheus or os.environ.get(PROMETHEUS) or None
 
 
 def paths_allowed() -> bool:

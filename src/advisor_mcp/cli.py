@@ -349,6 +349,9 @@ def _serve(load: Load, given: Sequence[str]) -> int:
     parser.add_argument(
         "--allowed-host", metavar="HOST", action="append", default=[], help="with --http: a host that clients use"
     )
+    parser.add_argument(
+        "--prometheus", metavar="URL", help="the Prometheus that calls may ask; over HTTP they may ask no other"
+    )
     parser.add_argument("--toolsets", metavar="A,B", type=_names, help="serve only these toolsets")
     parser.add_argument(
         "--tools", metavar="A,B", type=_names, help="serve only these tools; with --toolsets, these too"
@@ -358,6 +361,7 @@ def _serve(load: Load, given: Sequence[str]) -> int:
         return ANSWERED
     if asked.http is None and (asked.root or asked.allowed_host):
         raise UsageError("--root and --allowed-host are for --http HOST:PORT; over stdio every path is the user's own")
+    access.allow_prometheus(asked.prometheus)
     found = load()
     served = found.select(asked.toolsets, asked.tools)
     from advisor_mcp import server
@@ -428,6 +432,26 @@ def _rule(load: Load, given: Sequence[str]) -> int:
     return lint_command.rule(given)
 
 
+def _benchmark_device(load: Load, given: Sequence[str]) -> int:
+    from advisor_mcp import benchmark_command
+
+    return _printed(benchmark_command.benchmark_parser(), given, benchmark_command.benchmark)
+
+
+def _measurements(load: Load, given: Sequence[str]) -> int:
+    from advisor_mcp import benchmark_command
+
+    return _printed(benchmark_command.measurements_parser(), given, benchmark_command.recorded)
+
+
+def _printed(parser: Parser, given: Sequence[str], answer: Callable[[Any], str]) -> int:
+    asked = _parsed(parser, given)
+    if asked is not None:
+        text = answer(asked)
+        print(text if asked.as_json else _styled(text))
+    return ANSWERED
+
+
 def _install(load: Load, given: Sequence[str]) -> int:
     parser = Parser(f"{PROGRAM} install", description="Add this server to a client's configuration.")
     parser.add_argument("client", metavar="CLIENT", help="claude-code, claude-desktop, cursor, vscode, codex or gemini")
@@ -456,5 +480,7 @@ VERBS: dict[str, tuple[str, Callable[[Load, Sequence[str]], int]]] = {
     "demo": ("See a question answered through the server", _demo),
     "doctor": ("Check this installation", _doctor),
     "rule": ("Explain a rule of the linter, or list them", _rule),
+    "benchmark-device": ("Measure what this machine's device reaches", _benchmark_device),
+    "measurements": ("List or forget what was measured here", _measurements),
     "install": ("Add the server to a client's configuration", _install),
 }

@@ -58,4 +58,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "advisor-mcp"
 
 
+def data_folder() -> Path:
+    """Where the user's own measurements are kept; unlike the cache, what is lost here cannot be made again."""
+    if named := os.environ.get("ADVISOR_MCP_DATA"):
+        return Path(os.path.expanduser(named))
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "advisor-mcp" / "Data"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "advisor-mcp"
+
+
 _active.extend(named_by_environment())

@@ -21,7 +21,7 @@ from advisor_mcp.gpus import DeviceSource, open_devices
 
 PACKAGE = "advisor-mcp"
 OLDEST_PYTHON = (3, 11)
-OPTIONAL = ("anthropic", "huggingface-hub")
+OPTIONAL = ("anthropic", "huggingface-hub", "torch")
 Status = Literal["ok", "warn", "fail"]
 
 

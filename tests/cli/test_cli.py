@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.cli.samples import DOUBLER, HEAD
 
-from advisor_mcp import __version__, cli, content, terminal
+from advisor_mcp import __version__, access, cli, content, terminal
 from advisor_mcp.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,9 +110,13 @@ def test_nothing_asked_gives_the_overview(capsys: pytest.CaptureFixture[str]) ->
     assert (code, err) == (0, "")
     assert run(capsys, "--help") == (0, out, "")
     assert out.startswith(f"advisor-mcp {__version__}: ")
-    assert "  scale    Scale numbers\n" in out
-    assert "  show-it  Show arguments\n" in out
-    assert "  serve    Start the MCP server, over stdio or HTTP\n" in out
+    rows = [line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  ")]
+    for row in (
+        ["scale", "Scale numbers"],
+        ["show-it", "Show arguments"],
+        ["serve", "Start the MCP server, over stdio or HTTP"],
+    ):
+        assert row in rows
 
 
 def test_the_version_needs_no_catalogue(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +335,16 @@ def test_serve_speaks_over_stdio_with_the_tools_asked_for(
         ("stdio", ["judge", "scale", "show", "stepper"], {}),
         ("stdio", ["judge", "scale", "show"], {}),
     ]
+
+
+def test_serve_names_the_prometheus_that_calls_may_ask(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Served(monkeypatch)
+    monkeypatch.setattr(access, "_prometheus", None)
+    monkeypatch.delenv(access.PROMETHEUS, raising=False)
+    assert run(capsys, "serve", "--prometheus", "http://metrics:9090") == (0, "", "")
+    assert access.operators_prometheus() == "http://metrics:9090"
 
 
 def test_serve_over_http_passes_on_what_the_operator_allows(

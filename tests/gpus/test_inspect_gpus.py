@@ -303,7 +303,7 @@ def test_utilisation_is_described_by_what_it_measures() -> None:
 def test_the_declaration_is_read_only_and_has_no_positional_argument() -> None:
     assert (TOOL.name, TOOL.title, TOOL.toolset) == ("inspect_gpus", "Inspect GPUs", "performance")
     assert (TOOL.read_only, TOOL.positional) == (True, ())
-    assert set(TOOL.input_schema["properties"]) == {"indices", "detail"}
+    assert set(TOOL.input_schema["properties"]) == {"indices", "prometheus", "window", "detail"}
 
 
 @pytest.mark.parametrize("given", [{"indices": []}, {"indices": [-1]}, {"indices": ["first"]}, {"indices": 0}])

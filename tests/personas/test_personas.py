@@ -15,7 +15,7 @@ from advisor_mcp.personas import SHARED_RULES, Domain, Item, Persona, Rule, Step
 FOLDER = Path(__file__).resolve().parents[2] / "personas"
 REQUIREMENTS = Path(__file__).parent / "requirements"
 NAMES = ["aether", "chen-wei", "language-model-expert", "llm-architect", "optima"]
-TOOLS = {"describe_model", "estimate_serving_memory", "calculate_mfu", "inspect_gpus", "search_knowledge"}
+TOOLS = {path.stem for path in (FOLDER.parent / "tools").glob("*.py")}
 KINDS = {"objective", "rule", "style", "protocol", "domain", "principle"}
 FULL_BYTES, BRIEF_BYTES = 12_500, 4_500
 

@@ -12,7 +12,7 @@ import pytest
 import advisor_mcp
 from advisor_mcp import access
 from advisor_mcp.errors import AdvisorError, CannotAnswer, UsageError
-from advisor_mcp.tracing import training_logs
+from advisor_mcp.measuring import log_files
 
 ASKED: dict[str, Any] = {"model": "llama-3.1-8b", "gpu": "h100-sxm", "gpu_count": 8, "sequence_length": 4096}
 PER_GPU = {key: value for key, value in ASKED.items() if key != "gpu_count"}
@@ -140,7 +140,7 @@ def test_a_log_that_is_no_regular_file_is_refused_and_not_opened(tmp_path: Path)
 def test_of_a_log_that_is_too_long_the_end_is_read_and_this_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_logs, "LARGEST_LOG_BYTES", 40)
+    monkeypatch.setattr(log_files, "LARGEST_LOG_BYTES", 40)
     log = tmp_path / "train.log"
     log.write_text("step: 20 tps: 9,000\n" * 998 + "step: 30 tps: 1,000\n" * 2, encoding="utf-8")
     found = ask(log=str(log))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from advisor_mcp.errors import CannotAnswer, UsageError, nearest, shown
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator: its memory in bytes, dense TFLOP/s per dtype, and where that comes from."""
+    """One accelerator: its memory in bytes, dense TFLOP/s per dtype, and where that comes from.
+
+    `memory_gb_s` is the bandwidth of its memory in 10^9 bytes per second, `sm_count` the streaming multiprocessors (compute
+    units) that work is spread over. `unsure` says for a field that was not read in an opened source how sure it is.
+    """
 
     id: str
     name: str
@@ -21,6 +25,11 @@ class Device:
     dense_tflops: dict[str, float]
     sources: tuple[str, ...]
     assumptions: tuple[str, ...]
+    vendor: str = ""
+    memory_gb_s: float | None = None
+    sm_count: int | None = None
+    l2_bytes: int | None = None
+    unsure: dict[str, str] = field(default_factory=dict)
 
     def peak(self, dtype: str) -> float:
         """Dense TFLOP/s for products of that dtype; raises `CannotAnswer` where no figure is known."""
@@ -53,7 +62,25 @@ def _read_device(gpu: str, _folders: tuple[Path, ...]) -> Device:
         notes.append(
             f"the driver's figure for {fact['id']} is not known; its marketed {fact['memory_gb']} GB is taken as 10^9 bytes each"
         )
-    return Device(fact["id"], fact["name"], int(memory), _rates(fact), tuple(fact.get("sources", ())[:1]), tuple(notes))
+    return Device(
+        fact["id"],
+        fact["name"],
+        int(memory),
+        _rates(fact),
+        tuple(fact.get("sources", ())[:1]),
+        tuple(notes),
+        vendor=str(fact.get("vendor", "")),
+        memory_gb_s=fact.get("memory_bandwidth_gb_s"),
+        sm_count=fact.get("sm_count"),
+        l2_bytes=int(fact["l2_mb"] * 2**20) if "l2_mb" in fact else None,
+        unsure=dict(fact.get("per_field_confidence", {})),
+    )
+
+
+def id_of(name: str) -> str | None:
+    """The id of the accelerator that a driver calls by that name, or None for one that is not known."""
+    fact = knowledge.find("gpu", name) or knowledge.find("gpu", name.removeprefix("NVIDIA "))
+    return str(fact["id"]) if fact else None
 
 
 def _rates(fact: dict[str, Any]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from advisor_mcp.anatomy.inventory import Architecture, Sizes, total
+from advisor_mcp.anatomy.inventory import Architecture, Axes, Block, Sizes, Terms, total
 from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas.parameters import parameters
 
@@ -44,21 +44,28 @@ def absorbed(architecture: Architecture, sizes: Sizes) -> float | None:
     Folding the up-projection into queries and outputs costs what the up-projection costs; scores and sums then run over
     the latent: 2 x pairs x heads x (2 x kv_rank + rope_dim) in place of 2 x pairs x heads x (qk_dim + v_dim).
     """
-    latent = [block for block in architecture.blocks if any(cache.kind == "latent" for cache in block.caches)]
-    if not latent or "kv_rank" not in sizes:
+    if "kv_rank" not in sizes:
         return None
+    found = [(block.repeat, terms) for block in architecture.blocks if (terms := latent_surplus(block, sizes))]
+    if not found:
+        return None
+    return float(forward(architecture, sizes).total + sum(repeat * total(terms, sizes) for repeat, terms in found))
+
+
+def latent_surplus(block: Block, sizes: Sizes) -> Terms:
+    """What one layer's latent attention costs more on the latent itself than on keys and values made from it.
+
+    Empty for a block without a latent cache.
+    """
+    if not any(cache.kind == "latent" for cache in block.caches):
+        return ()
     wider = 2 * sizes["kv_rank"] + sizes["rope_dim"] - sizes["nope_dim"] - sizes["rope_dim"] - sizes["v_dim"]
-    added = 0
-    for block in latent:
-        pairs = [
-            axis
-            for op in block.ops
-            if op.kind == "attention"
-            for axis in op.flops[0][1]
-            if isinstance(axis, str) and axis.startswith("pairs")
-        ]
-        added += sum(2 * block.repeat * sizes["b"] * sizes[axis] * sizes["qh"] * wider for axis in pairs)
-    return float(forward(architecture, sizes).total + added)
+    attentions = [op for op in block.ops if op.kind == "attention"]
+    return tuple((2 * wider, ("b", axis, "qh")) for op in attentions for axis in _pairs(op.flops[0][1]))
+
+
+def _pairs(axes: Axes) -> list[str]:
+    return [axis for axis in axes if isinstance(axis, str) and axis.startswith("pairs")]
 
 
 @dataclass(frozen=True, slots=True)

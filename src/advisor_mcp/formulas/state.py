@@ -38,7 +38,7 @@ def state_groups(architecture: Architecture, sizes: Sizes, kv_dtype: str = "auto
     layers: dict[Cache, int] = {}
     for cache, repeat in _caches(architecture):
         layers[cache] = layers.get(cache, 0) + repeat
-    return [_group(cache, count, sizes, _dtype(architecture, cache, kv_dtype)) for cache, count in layers.items()]
+    return [_group(cache, count, sizes, cache_dtype(architecture, cache, kv_dtype)) for cache, count in layers.items()]
 
 
 def _caches(architecture: Architecture) -> Iterator[tuple[Cache, int]]:
@@ -47,7 +47,8 @@ def _caches(architecture: Architecture) -> Iterator[tuple[Cache, int]]:
             yield cache, block.repeat
 
 
-def _dtype(architecture: Architecture, cache: Cache, kv_dtype: str) -> str:
+def cache_dtype(architecture: Architecture, cache: Cache, kv_dtype: str) -> str:
+    """The dtype a cache is kept in: the one asked for, or for "auto" its own, else the model's."""
     if kv_dtype != "auto":
         return kv_dtype
     own = cache.dtype or architecture.dtype or "bf16"

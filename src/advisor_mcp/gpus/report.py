@@ -12,6 +12,7 @@ from advisor_mcp.errors import UsageError
 from advisor_mcp.gpus import decoding
 from advisor_mcp.gpus.devices import DeviceReading, DeviceSource, DriverReading
 from advisor_mcp.gpus.faults import BUSY_PERCENT, Fault, find_faults
+from advisor_mcp.gpus.fleet.rows import FleetRow
 from advisor_mcp.results import Answer, Derivation, Detail, Row, gib, number
 
 SOURCE = "doc:nvml-api"
@@ -122,9 +123,10 @@ class NotAvailable(Row):
 
 
 class InspectedGpus(Answer):
-    """The GPUs that a source shows, at one moment."""
+    """The GPUs that a source shows, at one moment; with `fleet` those that a Prometheus saw over a window."""
 
-    gpu_count: int = Field(description="GPUs that the driver shows this process")
+    gpu_count: int = Field(description="GPUs that the driver shows this process, or that the fleet has")
+    fleet: FleetRow | None = None
     driver_version: str | None = None
     cuda_version: str | None = Field(default=None, description="Newest CUDA that the driver runs")
     models: list[GpuModel] | None = None

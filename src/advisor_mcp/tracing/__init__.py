@@ -1,1 +1,1 @@
-"""Reading what a run left behind: training logs, profiler traces, allocator snapshots."""
+"""Reading what a run left behind: profiler traces, allocator snapshots."""

@@ -12,9 +12,15 @@ import numpy as np
 from advisor_mcp.tracing import intervals
 from advisor_mcp.tracing.host import Hosts, Rows
 from advisor_mcp.tracing.kernels import Class, kernel_class, short
-from advisor_mcp.tracing.split import Busy, Gaps, Split, busy, gaps, split, step_windows
+from advisor_mcp.tracing.split import API, HOST, Busy, Gaps, Split, busy, gaps, split, step_windows
 from advisor_mcp.tracing.timeline import UNKNOWN, Device, DeviceEvents, Host, HostEvents, Span, Timeline, Work
 from advisor_mcp.tracing.work import Worked
+
+WORTH = 0.01
+"""Less of the span is not called a cost, whatever its share of the kernels (nsys-ai #278 does so below 2 % of it)."""
+
+LONG_CALL_NS = 1_000_000
+"""A call that neither waits nor copies takes microseconds; one of a millisecond loads, compiles or allocates."""
 
 MS = 1e6
 """Nanoseconds in a millisecond."""
@@ -139,6 +145,29 @@ class Case:
     def worked(self) -> Worked:
         """The operators behind the kernels, with what they cost at least."""
         return Worked(self)
+
+    @cached_property
+    def startup(self) -> int:
+        """Nanoseconds of idle time that look like start-up: inside long calls that do not wait for the device, and in a single
+        pause of the host that is longer than half of the span."""
+        if self.device is None:
+            return 0
+        calls = np.flatnonzero(self.host.kind == Host.API)
+        calls = np.setdiff1d(calls[self.host.end[calls] - self.host.start[calls] >= LONG_CALL_NS], self.hosts.blocking)
+        pauses = self.gaps.of(HOST, API)
+        pauses = pauses[self.gaps.duration[pauses] > self.span / 2]
+        starts = np.concatenate((self.host.start[calls], self.gaps.start[pauses]))
+        ends = np.concatenate((self.host.end[calls], self.gaps.end[pauses]))
+        return intervals.length(intervals.intersection(self.idle, intervals.union(starts, ends)))
+
+    @cached_property
+    def idle(self) -> intervals.Set:
+        """When the device did nothing."""
+        return intervals.complement(self.busy.all, self.start, self.end)
+
+    def matters(self, nanoseconds: float) -> bool:
+        """Whether a part is worth a finding: 1 % of the span without what looks like start-up."""
+        return nanoseconds >= WORTH * (self.span - self.startup)
 
     def percent(self, nanoseconds: float) -> float:
         """Of the span."""

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from advisor_mcp.findings import Finding, order
 from advisor_mcp.tracing.case import Case, cases
+from advisor_mcp.tracing.compile_log import CompileLog
 from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
 from advisor_mcp.tracing.job import Job
+from advisor_mcp.tracing.memory import MemoryHistory
+from advisor_mcp.tracing.record_families import compile_findings, memory_findings
 from advisor_mcp.tracing.timeline import Timeline
 
 EVERYTHING = "all"
+Found: TypeAlias = Finding[Case] | Finding[Job] | Finding[MemoryHistory] | Finding[CompileLog]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A job's cases, what makes them less sure, and what they suffer from; a finding of several cases stands once."""
+    """What the evidence shows: a job's cases, what makes them less sure, and what everything suffers from, the most first."""
 
     job: Job
     gates: list[Finding[Case]]
-    findings: list[Finding[Case] | Finding[Job]]
-    withheld: tuple[str, ...]
+    findings: list[Found]
+    withheld: tuple[str, ...] = ()
+    memories: tuple[MemoryHistory, ...] = ()
+    compile_log: CompileLog | None = None
 
     @property
     def cases(self) -> list[Case]:
@@ -29,9 +36,28 @@ class Diagnosis:
         return self.job.cases
 
 
-def diagnose(timelines: Sequence[Timeline]) -> Diagnosis:
-    """Hold traces of one job against every gate and every kind of finding."""
+def diagnose(
+    timelines: Sequence[Timeline], memories: Sequence[MemoryHistory] = (), compile_log: CompileLog | None = None
+) -> Diagnosis:
+    """Hold the traces, memory records and compile logs of one job against every gate and every kind of finding."""
     every = [case for timeline in timelines for case in cases(timeline)]
+    job = Job(every)
+    gates, found, withheld = _held_against(every)
+    findings: list[Found] = [*_together(found, len(every)), *JOB.find(job)]
+    for memory in memories:
+        findings += memory_findings(memory)
+    if compile_log:
+        findings += compile_findings(compile_log)
+    findings.sort(key=order)
+    return Diagnosis(
+        job, _gates_together(gates, len(every)), findings, tuple(sorted(withheld)), tuple(memories), compile_log
+    )
+
+
+def _held_against(
+    every: Sequence[Case],
+) -> tuple[list[Finding[Case]], list[tuple[Case, Finding[Case]]], set[str]]:
+    """The gates that some case does not pass, the findings that they leave, and the names of those they withhold."""
     gates: list[Finding[Case]] = []
     found: list[tuple[Case, Finding[Case]]] = []
     withheld: set[str] = set()
@@ -41,15 +67,12 @@ def diagnose(timelines: Sequence[Timeline]) -> Diagnosis:
         stopped = {name for gate in passed for name in gate.kind.items("Withholds")}
         for name, kind in TIMELINE.kinds().items():
             seen = list(kind.check(case))
-            if seen and (name in stopped or EVERYTHING in stopped):
+            if seen and stopped & {name, EVERYTHING}:
                 withheld.add(name)
                 continue
             lowered = tuple(gate.kind.name for gate in passed if {name, EVERYTHING} & set(gate.kind.items("Lowers")))
             found += [(case, Finding(kind, one, lowered)) for one in seen]
-    job = Job(every)
-    findings: list[Finding[Case] | Finding[Job]] = [*_together(found, len(every)), *JOB.find(job)]
-    findings.sort(key=order)
-    return Diagnosis(job, _gates_together(gates, len(every)), findings, tuple(sorted(withheld)))
+    return gates, found, withheld
 
 
 def _together(found: list[tuple[Case, Finding[Case]]], of: int) -> list[Finding[Case]]:

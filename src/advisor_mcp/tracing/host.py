@@ -17,9 +17,8 @@ Rows = npt.NDArray[np.int64]
 _DATALOADER = re.compile(
     r"DataLoader.*__next__|^enumerate\(DataLoader\)|dataloader_next|get_batch|\bdataloader\b.*next", re.IGNORECASE
 )
-_BLOCKING = re.compile(
-    r"(?:Stream|Device|Event|Ctx|Context)Synchronize|(?:cuda|hip)Memcpy(?:2D|3D|To\w+|From\w+|[DH]to[DH])?$|^cuMemcpy[DH]to[DH](?:_v2)?$"
-)
+# every copy but an asynchronous one returns when it is done; hipMemcpyWithStream is rocm's for pageable memory
+_BLOCKING = re.compile(r"(?:Stream|Device|Event|Ctx|Context)Synchronize|^(?:cuda|hip|cu)Memcpy(?!\w*(?:Async|Peer))")
 _LAUNCH = re.compile(r"Launch")
 _GRAPH_LAUNCH = re.compile(r"GraphLaunch")
 NEAR_NS = 5_000
@@ -75,16 +74,16 @@ class Hosts:
         """When any of the rows was under way."""
         return intervals.union(self.events.start[rows], self.events.end[rows])
 
-    def causes(self, start: Column, launched: Column, launch: Rows) -> list[str]:
-        """For every gap from `start` to the launch that ended it, what held the host up.
+    def causes(self, start: Column, end: Column) -> list[str]:
+        """For every stretch in which the host kept a device waiting, what it did.
 
-        A gap in which the host waited for data for more than half of the time is the data loader's; one that began within a
+        A stretch in which it waited for data for more than half of the time is the data loader's; one that began within a
         blocking call, or just after it, the synchronisation's, because that call had drained the queue; one that is mostly
         filled with other API calls theirs; every other is the host's own.
         """
-        half = (launched - start) / 2
-        waiting_for_data = intervals.covered(start, launched, self.times(self.dataloader)) > half
-        in_calls = intervals.covered(start, launched, self.times(self.other_calls)) > half
+        half = (end - start) / 2
+        waiting_for_data = intervals.covered(start, end, self.times(self.dataloader)) > half
+        in_calls = intervals.covered(start, end, self.times(self.other_calls)) > half
         drained = self.blocked_at(start) != UNKNOWN
         return [
             "dataloader" if data else "synchronisation" if sync else "api_calls" if calls else "host"

@@ -63,6 +63,11 @@ _CLASSES: tuple[tuple[Class, re.Pattern[str]], ...] = (
         ),
     ),
 )
+# what inductor fused is named by the kind of its loop, then by every operation in it
+_INDUCTOR = re.compile(r"^triton_(poi|red|per|tem|for|mm)_")
+_INDUCTOR_CLASSES: dict[str, Class] = {
+    "poi": "elementwise", "for": "elementwise", "red": "reduction", "per": "reduction", "tem": "gemm", "mm": "gemm",
+}  # fmt: skip
 # torch's own elementwise kernels are named by their functor as well, which may hold any of the words above
 _EAGER_ELEMENTWISE = re.compile(r"^(?:void )?at::native::(?:\(anonymous namespace\)::)?(?:\w*_)?elementwise_kernel")
 _ELEMENTWISE_COPY = re.compile(r"direct_copy_kernel|CatArrayBatchedCopy")
@@ -90,6 +95,8 @@ def kernel_class(name: str) -> Class:
     """The class of a kernel by its name."""
     if is_communication(name):
         return "communication"
+    if (compiled := _INDUCTOR.match(name)) is not None:
+        return _INDUCTOR_CLASSES[compiled[1]]
     if _EAGER_ELEMENTWISE.match(name):
         return "copy" if _ELEMENTWISE_COPY.search(name) else "elementwise"
     return next((found for found, pattern in _CLASSES if pattern.search(name)), "other")
@@ -114,7 +121,7 @@ def short(name: str, width: int = 90) -> str:
     """A kernel's name as people know it: without return type, template and argument lists, cut at `width`."""
     text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "")
     functor = (
-        re.search(r"(\w*(?:Functor|_kernel_cuda|Ops?)\b\w*)", text[20:])
+        re.search(r"(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
         if "elementwise" in text or "reduce" in text
         else None
     )

@@ -1,9 +1,9 @@
-"""From paths to evidence: every file recognised by its content and read, the ranks of a job together."""
+"""From paths to evidence and its diagnosis: every file recognised by its content and read, the ranks of a job together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -11,8 +11,12 @@ from typing import BinaryIO, cast
 from advisor_mcp import access
 from advisor_mcp.declaration import Progress
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.tracing.compile_log import CompileLog, read_compile_log
+from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
 from advisor_mcp.tracing.jsonstream import unzipped
 from advisor_mcp.tracing.kineto import read_kineto
+from advisor_mcp.tracing.memory import MemoryHistory, read_snapshot, read_timeline
+from advisor_mcp.tracing.nsight import read_nsight
 from advisor_mcp.tracing.recognise import NEEDS, Kind, recognise
 from advisor_mcp.tracing.timeline import Timeline
 
@@ -21,19 +25,22 @@ MOST_FILES = 1024
 
 @dataclass
 class Evidence:
-    """What the given files held."""
+    """What the given files held; `passed_over` are files of a folder that are no evidence."""
 
     timelines: list[Timeline] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    memories: list[MemoryHistory] = field(default_factory=list)
+    compile_log: CompileLog | None = None
+    passed_over: list[str] = field(default_factory=list)
 
 
 def read_evidence(given: Sequence[str], progress: Progress) -> Evidence:
-    """Read every file and every trace of every folder given.
+    """Read every file and every trace of every folder given; the compile logs of several ranks are read as one job's.
 
     Raises `UsageError` for a path that cannot be used and `CannotAnswer` for a file that is no evidence; in a folder such
     files are passed over.
     """
     evidence = Evidence()
+    logs: list[Path] = []
     files = [(path, said, inside) for said in given for path, inside in _files(said)]
     if len(files) > MOST_FILES:
         raise UsageError(
@@ -42,14 +49,32 @@ def read_evidence(given: Sequence[str], progress: Progress) -> Evidence:
     for place, (path, said, inside) in enumerate(files):
         progress.report(place, len(files), path.name[:60])
         try:
-            _read(path, said if not inside else path.name, evidence, progress)
-        except CannotAnswer:
+            if (kind := recognise(path, path.name if inside else said)) == "compile_log":
+                logs.append(path)
+            else:
+                _READERS[kind](path, evidence, progress)
+        except (CannotAnswer, UsageError):
             if not inside:
                 raise
-            evidence.ignored.append(path.name)
-    if not evidence.timelines:
+            evidence.passed_over.append(path.name)
+        except OSError as error:
+            raise UsageError(
+                f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is damaged').lower()}"
+            ) from None
+    if logs:
+        with ExitStack() as stack:
+            evidence.compile_log = read_compile_log(
+                [stack.enter_context(opened(path)) for path in logs], progress.check
+            )
+    if not (evidence.timelines or evidence.memories or evidence.compile_log):
         raise CannotAnswer("there is no trace in what was given", needs=[NEEDS])
     return evidence
+
+
+def diagnosed(given: Sequence[str], progress: Progress) -> Diagnosis:
+    """What the files and folders given show; raises as `read_evidence` does."""
+    evidence = read_evidence(given, progress)
+    return diagnose(evidence.timelines, evidence.memories, evidence.compile_log)
 
 
 def _files(said: str) -> Iterator[tuple[Path, bool]]:
@@ -63,17 +88,35 @@ def _files(said: str) -> Iterator[tuple[Path, bool]]:
         raise UsageError(
             f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is not usable').lower()}"
         ) from None
-    yield from ((one, True) for one in found)
+    # a link may lead out of the folder that the call may read
+    yield from ((access.readable(f"{said}/{one.name}"), True) for one in found)
 
 
-def _read(path: Path, said: str, evidence: Evidence, progress: Progress) -> None:
-    kind: Kind = recognise(path, said)
-    source = shown(path.name, 80).strip("'\"")
-    if kind == "kineto":
-        with opened(path) as file:
-            evidence.timelines.append(read_kineto(file, source, _checked(progress, path)))
-    else:
-        raise CannotAnswer(f"{source} is a {kind.replace('_', ' ')}, which is not read yet", needs=[NEEDS])
+def _kineto(path: Path, evidence: Evidence, progress: Progress) -> None:
+    with opened(path) as file:
+        evidence.timelines.append(read_kineto(file, path.name[:80], _checked(progress, path)))
+
+
+def _snapshot(path: Path, evidence: Evidence, progress: Progress) -> None:
+    with opened(path) as file:
+        evidence.memories.append(read_snapshot(file, check=progress.check))
+
+
+def _memory_timeline(path: Path, evidence: Evidence, progress: Progress) -> None:
+    with opened(path) as file:
+        evidence.memories.append(read_timeline(file, check=progress.check))
+
+
+def _nsight(path: Path, evidence: Evidence, progress: Progress) -> None:
+    evidence.timelines.append(read_nsight(path, path.name[:80], progress.check))
+
+
+_READERS: dict[Kind, Callable[[Path, Evidence, Progress], None]] = {
+    "kineto": _kineto,
+    "memory_snapshot": _snapshot,
+    "memory_timeline": _memory_timeline,
+    "nsight": _nsight,
+}
 
 
 @contextmanager

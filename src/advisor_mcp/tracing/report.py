@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
 
+from advisor_mcp.errors import CannotAnswer
 from advisor_mcp.findings import Finding, FindingRow, finding_rows
-from advisor_mcp.results import Answer, Detail, Row
+from advisor_mcp.results import Answer, Detail, Row, gib
 from advisor_mcp.tracing import figures
 from advisor_mcp.tracing.case import MS, Case
 from advisor_mcp.tracing.comparison import Compared, compare
+from advisor_mcp.tracing.compile_log import CompileLog
+from advisor_mcp.tracing.compile_report import CompileSection, compile_section
 from advisor_mcp.tracing.diagnosis import Diagnosis, label
+from advisor_mcp.tracing.memory import MemoryHistory
+from advisor_mcp.tracing.memory_report import MemorySection, memory_section
 
 TIED_PERCENT = 1.0
-CHANGES = 2
-"""Findings of a brief answer that say what to change."""
 
 
 class Gate(Row):
@@ -51,6 +54,8 @@ class DiagnosedTrace(Answer):
     step_rows: list[figures.StepRow] | None = None
     collectives: list[figures.CollectiveRow] | None = None
     memory_peaks: list[figures.MemoryPeak] | None = None
+    memory: MemorySection | None = Field(default=None, description="Of the record with the highest peak")
+    compilation: CompileSection | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class _Room:
 
     devices: int
     findings: int
+    changes: int
     kernels: int
     steps: int
     classes: int
@@ -70,6 +76,10 @@ def report(
     diagnosis: Diagnosis, detail: Detail, limit: int, baseline: Diagnosis | None = None, notes: list[str] | None = None
 ) -> DiagnosedTrace:
     """The answer, with as much in its lists as both channels hold in `limit` bytes."""
+    if baseline and not (baseline.cases and diagnosis.cases):
+        raise CannotAnswer(
+            "only two timelines can be compared", needs=["traces of torch.profiler or Nsight Systems on both sides"]
+        )
     compared = compare(baseline, diagnosis) if baseline else None
     for room in _rooms(detail == "full"):
         answer = _answer(diagnosis, room, compared, notes or [])
@@ -81,67 +91,82 @@ def report(
 def _rooms(full: bool) -> Iterator[_Room]:
     """From much to little."""
     if full:
-        yield from (
-            _Room(max(1, 64 >> n), 24 - n, max(2, 20 - 2 * n), max(2, 64 >> n), 12, max(2, 16 - n), True)
-            for n in range(8)
-        )
-        yield from (_Room(1, found, 2, 2, 6, 2, True) for found in range(16, 0, -2))
+        for n in range(8):
+            yield _Room(max(1, 64 >> n), 24 - n, 24, max(2, 20 - 2 * n), max(2, 64 >> n), 12, max(2, 16 - n), True)
+        for found in range(16, 0, -2):
+            yield _Room(1, found, found, 2, 2, 6, 2, True)
         return
-    for found in (6, 5, 4, 3, 2, 1):
-        yield _Room(
-            4 if found > 3 else 2, found, 3 if found > 3 else 0, 0, 4 if found > 3 else 0, 2 if found > 3 else 0, False
-        )
-    yield _Room(1, 1, 0, 0, 0, 0, False)
+    yield _Room(4, 8, 8, 3, 0, 4, 2, False)
+    for found, changes in ((8, 8), (6, 6), (5, 4), (5, 3), (5, 2), (4, 2), (3, 2), (3, 1), (2, 1), (1, 1)):
+        yield _Room(2, found, changes, 0, 0, 3 if found > 6 else 0, 0, False)
+    yield _Room(1, 1, 1, 0, 0, 0, 0, False)
 
 
 def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes: list[str]) -> DiagnosedTrace:
-    cases = [case for case in diagnosis.cases if case.device is not None]
-    worst = worst_case(diagnosis)
     costs: list[Finding[Any]] = [one for one in diagnosis.findings if one.severity != "info"]
     chances: list[Finding[Any]] = [one for one in diagnosis.findings if one.severity == "info"]
-    classes = figures.class_rows(worst)
-    steps = figures.step_rows(worst)
-    collectives = figures.collective_rows(diagnosis.job)
     kept = room.findings - min(len(costs), room.findings)
     if compared and not room.full:
         compared = compared.model_copy(update={"classes": None})
+    worst, fullest = worst_case(diagnosis), _fullest(diagnosis)
     return DiagnosedTrace(
-        summary=_summary(diagnosis, worst, costs, chances, compared),
+        summary=compared.conclusion if compared else _summary(diagnosis, worst, costs, chances),
         trust=[_gate(gate, room.full) for gate in diagnosis.gates] or None,
-        findings=_brief(finding_rows(costs[: room.findings], room.full), room.full),
-        opportunities=_brief(finding_rows(chances[:kept], room.full), room.full) or None,
+        findings=_shortened(finding_rows(costs[: room.findings], room.full), room),
+        opportunities=_shortened(finding_rows(chances[:kept], room.full), room) or None,
         comparison=compared,
-        devices=[figures.device_row(case) for case in _slowest(cases, room.devices)] or None,
-        idle_causes=figures.idle_causes(worst) if worst.device is not None else None,
-        steps=figures.steps(worst),
-        launches=figures.launches(worst) if room.kernels else None,
-        kernel_classes=classes[: room.classes] or None,
-        top_kernels=figures.kernel_rows(worst, room.kernels) or None,
-        step_rows=steps[: room.steps] if room.full and steps else None,
-        collectives=collectives[: room.collectives] or None,
-        memory_peaks=(figures.memory_peaks(diagnosis.cases) or None) if room.kernels else None,
-        assumptions=[*_assumptions(worst), *notes] if room.full else notes,
+        memory=memory_section(fullest, room.full) if fullest else None,
+        compilation=compile_section(diagnosis.compile_log, room.full) if diagnosis.compile_log else None,
+        assumptions=[*(_assumptions(worst) if room.full and worst else ()), *notes],
         next_measurement=_next(costs, diagnosis),
-        omitted=_omitted(room, costs, chances[kept:], cases, len(steps) if room.full else 0, diagnosis) or None,
+        omitted=_omitted(room, costs, chances[kept:], diagnosis) or None,
+        **(_figures(diagnosis, worst, room) if worst else {}),
     )
+
+
+def _figures(diagnosis: Diagnosis, worst: Case, room: _Room) -> dict[str, Any]:
+    """The figures of timelines, by the answer's fields."""
+    cases = [case for case in diagnosis.cases if case.device is not None]
+    return {
+        "devices": [figures.device_row(case) for case in _slowest(cases, room.devices)] or None,
+        "idle_causes": figures.idle_causes(worst) if worst.device is not None else None,
+        "steps": figures.steps(worst),
+        "launches": figures.launches(worst) if room.kernels else None,
+        "kernel_classes": figures.class_rows(worst)[: room.classes] or None,
+        "top_kernels": figures.kernel_rows(worst, room.kernels) or None,
+        "step_rows": (figures.step_rows(worst)[: room.steps] or None) if room.full else None,
+        "collectives": figures.collective_rows(diagnosis.job)[: room.collectives] or None,
+        "memory_peaks": (figures.memory_peaks(diagnosis.cases) or None) if room.kernels else None,
+    }
 
 
 _FULL_ONLY = {"unit": None, "saves_at_most_ms": None, "threshold": None, "next_measurement": None}
 
 
-def _brief(rows: list[FindingRow], full: bool) -> list[FindingRow]:
+def _shortened(rows: list[FindingRow], room: _Room) -> list[FindingRow]:
     """In a brief answer the message says the unit, and what to change is told of the first findings only."""
-    if full:
+    if room.full:
         return rows
-    shortened = [row.model_copy(update=_FULL_ONLY) for row in rows]
-    return shortened[:CHANGES] + [row.model_copy(update={"change": None}) for row in shortened[CHANGES:]]
+    return [
+        row.model_copy(update=_FULL_ONLY | ({} if place < room.changes else {"change": None}))
+        for place, row in enumerate(rows)
+    ]
 
 
-def worst_case(diagnosis: Diagnosis) -> Case:
+def worst_case(diagnosis: Diagnosis) -> Case | None:
     """The device that figures of one device are about: with the longest span, of nearly equal ones the most idle."""
-    longest = max(case.span for case in diagnosis.cases)
+    longest = max((case.span for case in diagnosis.cases), default=0)
     tied = [case for case in diagnosis.cases if case.span >= longest * (1 - TIED_PERCENT / 100)]
-    return max(tied, key=lambda case: case.split.idle)
+    return max(tied, key=lambda case: case.split.idle, default=None)
+
+
+def _fullest(diagnosis: Diagnosis) -> MemoryHistory | None:
+    """The memory record with the highest peak."""
+
+    def peak(history: MemoryHistory) -> int:
+        return history.fullest.peak.size if history.fullest.peak else 0
+
+    return max(diagnosis.memories, key=peak, default=None)
 
 
 def _slowest(cases: list[Case], most: int) -> list[Case]:
@@ -149,38 +174,51 @@ def _slowest(cases: list[Case], most: int) -> list[Case]:
     return [case for case in cases if case in chosen]
 
 
-def _summary(
-    diagnosis: Diagnosis,
-    worst: Case,
-    costs: list[Finding[Any]],
-    chances: list[Finding[Any]],
-    compared: Compared | None,
-) -> str:
-    if compared:
-        return compared.conclusion
+def _summary(diagnosis: Diagnosis, worst: Case | None, costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
+    told = [_time(diagnosis, worst)] if worst else []
+    fullest = _fullest(diagnosis)
+    told += [_memory(fullest)] if fullest else []
+    told += [_compilation(diagnosis.compile_log)] if diagnosis.compile_log else []
     doubt = f" Doubts first: {', '.join(gate.kind.name for gate in diagnosis.gates)}." if diagnosis.gates else ""
-    split = worst.split
+    return f"{'. '.join(told)}; {_found(costs, chances)}.{doubt}"
+
+
+def _time(diagnosis: Diagnosis, worst: Case) -> str:
     if worst.device is None:
-        told = f"{worst.timeline.source} has no GPU events"
-    else:
-        shares = [
-            worst.percent(part) for part in (split.compute, split.exposed_communication, split.exposed_copy, split.idle)
-        ]
-        names = ("compute", "exposed communication", "exposed copy", "idle")
-        parts = ", ".join(f"{share:.1f} % {name}" for share, name in zip(shares, names, strict=True))
-        several = f" ({label(worst)}, the slowest of {len(diagnosis.cases)})" if len(diagnosis.cases) > 1 else ""
-        told = f"Of {worst.span / MS:,.1f} ms{several}: {parts}"
+        return f"{worst.timeline.source} has no GPU events"
+    split = worst.split
+    shares = [
+        worst.percent(part) for part in (split.compute, split.exposed_communication, split.exposed_copy, split.idle)
+    ]
+    names = ("compute", "exposed communication", "exposed copy", "idle")
+    parts = ", ".join(f"{share:.1f} % {name}" for share, name in zip(shares, names, strict=True))
+    several = f" ({label(worst)}, the slowest of {len(diagnosis.cases)})" if len(diagnosis.cases) > 1 else ""
+    return f"Of {worst.span / MS:,.1f} ms{several}: {parts}"
+
+
+def _memory(history: MemoryHistory) -> str:
+    device = history.fullest
+    if device.peak:
+        return f"GPU memory peaks at {gib(device.peak.size)} GiB ({device.peak.size:,} bytes)"
+    return f"GPU memory holds {gib(device.held.reserved)} GiB" if device.held else "No memory is held"
+
+
+def _compilation(log: CompileLog) -> str:
+    return (
+        f"{len(log.compilations)} compilations took {log.total_ms / 1e3:,.1f} s, with {len(log.recompilations)} recompilations "
+        f"and {len(log.breaks)} graph breaks"
+    )
+
+
+def _found(costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
     if not costs:
-        found = "nothing to report" + (
+        return "nothing to report" + (
             f"; opportunities: {', '.join(one.kind.name for one in chances)}" if chances else ""
         )
-    else:
-        top = costs[0]
-        bound = top.seen.saves_at_most_percent
-        saves = f", which can save at most {bound:.1f} %" if bound is not None else ""
-        others = f" (and {len(costs) - 1} more)" if len(costs) > 1 else ""
-        found = f"the bottleneck is {top.kind.name}{saves}{others}"
-    return f"{told}; {found}.{doubt}"
+    bound = costs[0].seen.saves_at_most_percent
+    saves = f", which can save at most {bound:.1f} %" if bound is not None else ""
+    others = f" (and {len(costs) - 1} more)" if len(costs) > 1 else ""
+    return f"the first finding is {costs[0].kind.name}{saves}{others}"
 
 
 def _gate(gate: Finding[Case], full: bool) -> Gate:
@@ -209,22 +247,14 @@ def _next(costs: list[Finding[Any]], diagnosis: Diagnosis) -> str | None:
     return costs[0].kind.sections.get("Next measurement") if costs else None
 
 
-def _omitted(
-    room: _Room,
-    costs: list[Finding[Any]],
-    chances: list[Finding[Any]],
-    cases: list[Case],
-    steps: int,
-    diagnosis: Diagnosis,
-) -> list[str]:
-    left: list[tuple[int, Callable[[int], str]]] = [
-        (len(cases) - room.devices, lambda n: f"{n} further devices"),
-        (steps - room.steps, lambda n: f"{n} further steps"),
-    ]
+def _omitted(room: _Room, costs: list[Finding[Any]], chances: list[Finding[Any]], diagnosis: Diagnosis) -> list[str]:
+    steps = max((len(case.steps) for case in diagnosis.cases), default=0) if room.full else 0
+    left = {
+        "devices": len(diagnosis.cases) - room.devices,
+        "steps": steps - room.steps,
+        "memory records": len(diagnosis.memories) - 1,
+    }
     names = [one.kind.name for one in (*costs[room.findings :], *chances)]
-    told = [words(count) for count, words in left if count > 0]
-    if names:
-        told.append(f"findings {', '.join(names)}")
-    if diagnosis.withheld:
-        told.append(f"withheld for the doubts above: {', '.join(diagnosis.withheld)}")
-    return told
+    told = [f"{count} further {what}" for what, count in left.items() if count > 0]
+    told += [f"findings {', '.join(names)}"] if names else []
+    return told + ([f"withheld for the doubts: {', '.join(diagnosis.withheld)}"] if diagnosis.withheld else [])

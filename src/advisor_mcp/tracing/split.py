@@ -11,7 +11,7 @@ import numpy as np
 from advisor_mcp.tracing import intervals
 from advisor_mcp.tracing.host import Hosts
 from advisor_mcp.tracing.intervals import Column, Set
-from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Ints, Span, Timeline, Work
+from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Span, Timeline, Work
 
 SHORT_GAP_NS = 30_000
 """HTA's `consecutive_kernel_delay`: a gap below it between kernels that were launched in time is the device's own."""
@@ -98,55 +98,55 @@ def split(device: int, sets: Busy, start: int, end: int) -> Split:
 
 @dataclass(frozen=True)
 class Gaps:
-    """The idle gaps of one device: the row of the event after each, what held it up, and until when the host did."""
+    """The idle gaps of one device, cut where their cause changes: the row of the event after each, and what held it up."""
 
     start: Column
     end: Column
-    next: Ints
+    next: Column
     cause: list[str]
-    launched: Column
-    """When the next event was launched; the gap's start where that came earlier or is not known."""
 
     @cached_property
     def duration(self) -> Column:
         """Nanoseconds of every gap."""
         return self.end - self.start
 
-    def total(self, cause: str) -> int:
-        """Nanoseconds of the gaps with that cause."""
-        return int(self.duration[self.of(cause)].sum())
+    def total(self, *causes: str) -> int:
+        """Nanoseconds of the gaps with one of the causes."""
+        return int(self.duration[self.of(*causes)].sum())
 
-    def of(self, *causes: str) -> Ints:
+    def of(self, *causes: str) -> Column:
         """The rows of gaps with one of the causes."""
-        return np.array([row for row, cause in enumerate(self.cause) if cause in causes], np.int32)
+        return np.array([row for row, cause in enumerate(self.cause) if cause in causes], np.int64)
 
 
 def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
     """Every gap between a device's first and last event. `rows` are the device's events in `timeline.device_events`.
 
-    A gap before an event that was launched after the gap began is the host's (HTA's host wait); else below 30 microseconds the
-    device's own, and above a wait for another stream or event. The host's gaps are then told apart by what it did in them.
+    A gap before an event that was launched after the gap began is the host's (HTA's host wait) until its call returned; what is
+    left of it, if 30 microseconds or more, was spent waiting on the device. A gap before an event that was launched in time is
+    the device's own below 30 microseconds, and a wait for another stream or event above. The host's gaps are told apart by
+    what it did in them.
     """
-    whole = sets.all
-    start, end = whole[1][:-1], whole[0][1:]
-    events = timeline.device_events
-    after = rows[np.searchsorted(events.start[rows], end, side="left")]
-    launch = timeline.launch[after]
-    begun = timeline.host_events.start[np.maximum(launch, 0)] if len(timeline.host_events) else np.zeros_like(start)
-    late = (launch != UNKNOWN) & (begun > start)
-    launched = np.where(late, np.minimum(begun, end), start)
-    host_cause = hosts.causes(start, launched, launch)
-    cause = [
-        host_cause[gap]
-        if late[gap]
-        else UNLINKED
-        if launch[gap] == UNKNOWN
-        else SHORT
-        if end[gap] - start[gap] < SHORT_GAP_NS
-        else STREAM_WAIT
-        for gap in range(len(start))
-    ]
-    return Gaps(start, end, after.astype(np.int32), cause, launched)
+    start, end = sets.all[1][:-1], sets.all[0][1:]
+    after = rows[np.searchsorted(timeline.device_events.start[rows], end, side="left")]
+    call = timeline.launch[after]
+    known = call != UNKNOWN
+    late = np.zeros(len(start), np.bool_)
+    late[known] = timeline.host_events.start[call[known]] > start[known]
+    until = end.copy()
+    until[late] = np.clip(timeline.host_events.end[call[late]], start[late], end[late])
+    until[end - until < SHORT_GAP_NS] = end[end - until < SHORT_GAP_NS]
+    host = hosts.causes(start[late], until[late])
+    first = np.where(known, np.where(end - start < SHORT_GAP_NS, SHORT, STREAM_WAIT), UNLINKED).astype(object)
+    first[late] = host
+    cut = np.flatnonzero(late & (until < end))
+    order = np.argsort(np.concatenate((start, until[cut])), kind="stable")
+    return Gaps(
+        np.concatenate((start, until[cut]))[order],
+        np.concatenate((until, end[cut]))[order],
+        np.concatenate((after, after[cut]))[order],
+        [str(cause) for cause in np.concatenate((first, np.full(len(cut), STREAM_WAIT, object)))[order]],
+    )
 
 
 def step_windows(steps: Sequence[Span], start: int, end: int) -> list[Span]:

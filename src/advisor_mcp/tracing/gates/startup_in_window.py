@@ -7,14 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from advisor_mcp.findings import Observation
-from advisor_mcp.tracing import intervals
-from advisor_mcp.tracing.case import MS, Case
+from advisor_mcp.tracing.case import LONG_CALL_NS, MS, Case
 from advisor_mcp.tracing.families import GATES
-from advisor_mcp.tracing.split import API, HOST
 from advisor_mcp.tracing.timeline import Host
-
-LONG_CALL_NS = 1_000_000
-"""A call that neither waits nor copies takes microseconds; one of a millisecond loads, compiles or allocates."""
 
 SHARE = 10.0
 
@@ -51,25 +46,13 @@ def startup_in_window(case: Case) -> Iterator[Observation]:
     ## References
     - facebookresearch/HolisticTraceAnalysis: tests/data/critical_path/alexnet
     """
-    if case.device is None:
+    if case.percent(case.startup) < SHARE:
         return
-    calls = np.flatnonzero(case.host.kind == Host.API)
-    calls = calls[case.host.end[calls] - case.host.start[calls] >= LONG_CALL_NS]
-    once = np.setdiff1d(calls, case.hosts.blocking)
-    gaps = case.gaps
-    pauses = gaps.of(HOST, API)
-    pauses = pauses[gaps.duration[pauses] > case.span / 2]
-    idle = intervals.complement(case.busy.all, case.start, case.end)
-    held = intervals.union(
-        np.concatenate((case.host.start[once], gaps.start[pauses])),
-        np.concatenate((case.host.end[once], gaps.end[pauses])),
+    calls = np.flatnonzero((case.host.kind == Host.API) & (case.host.end - case.host.start >= LONG_CALL_NS))
+    names = case.timeline.named(np.unique(case.host.name[np.setdiff1d(calls, case.hosts.blocking)]))[:3]
+    yield Observation(
+        message=f"{case.startup / MS:,.1f} ms ({case.percent(case.startup):.1f} % of the span) look like start-up"
+        f"{' in ' + ', '.join(names) if names else ''}, so the shares say little about a steady step.",
+        measured=case.percent(case.startup),
+        unit="percent of the span",
     )
-    lost = intervals.length(intervals.intersection(idle, held))
-    if case.percent(lost) >= SHARE:
-        names = sorted({case.timeline.names[int(name)] for name in case.host.name[once]})[:3]
-        yield Observation(
-            message=f"{lost / MS:,.1f} ms ({case.percent(lost):.1f} % of the span) look like start-up"
-            f"{' in ' + ', '.join(names) if names else ''}, so the shares say little about a steady step.",
-            measured=case.percent(lost),
-            unit="percent of the span",
-        )

@@ -85,7 +85,7 @@ class Line:
 class Chart:
     """Steps as bars, each stacked from its four parts; of a host alone they have no parts."""
 
-    FLOOR, LEFT, HEADROOM, NAMED = 90.0, 7.0, 1.08, 12
+    FLOOR, LEFT, HEADROOM, NAMED = 90.0, 7.0, 1.15, 12
 
     def __init__(self, rows: Sequence[StepRow], parted: bool) -> None:
         self.rows, self.parted = rows, parted
@@ -101,7 +101,7 @@ class Chart:
     def lines(self) -> list[Line]:
         """Up to four round times."""
         step = next(size for size in _round_times() if self.top / size <= 4)
-        return [Line(place(self.FLOOR * (1 - at / self.top)), at) for at in range(step, int(self.top), step)]
+        return [Line(place(self.FLOOR * (1 - at / self.top)), at) for at in range(step, int(self.top * 0.95), step)]
 
     @property
     def bars(self) -> Iterator[Bar]:

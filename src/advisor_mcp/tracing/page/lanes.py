@@ -86,6 +86,10 @@ class Picture:
         return sorted(found, key=lambda pair: pair[1].start - pair[1].end)[:15]
 
 
+NOTHING = Picture(None, 0, 1, [])
+"""The picture of evidence that has no timeline."""
+
+
 @dataclass(frozen=True)
 class _Track:
     """The events of a lane, sorted by start and cut to the window; `name` are indices into the timeline's names."""

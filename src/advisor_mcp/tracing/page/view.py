@@ -16,14 +16,14 @@ from advisor_mcp import __version__, access, terminal
 from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Shown
 from advisor_mcp.errors import UsageError, shown
 from advisor_mcp.findings import Family
-from advisor_mcp.tracing.case import Case
-from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose, label
+from advisor_mcp.tracing.diagnosis import Diagnosis, label
 from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
 from advisor_mcp.tracing.figures import device_row
 from advisor_mcp.tracing.page import words
 from advisor_mcp.tracing.page.graphics import Boxes, Chart
-from advisor_mcp.tracing.page.lanes import picture, worst_step
-from advisor_mcp.tracing.reading import read_evidence
+from advisor_mcp.tracing.page.lanes import NOTHING, picture, worst_step
+from advisor_mcp.tracing.reading import diagnosed
+from advisor_mcp.tracing.record_families import COMPILING, MEMORY
 from advisor_mcp.tracing.report import report, worst_case
 
 EVERYTHING_BYTES = 1 << 30
@@ -40,8 +40,8 @@ def write(asked: Shown) -> int:
     """
     paths, earlier = list(asked.arguments["trace"]), list(asked.arguments["baseline"] or [])
     target = _target(asked.value or "", [*paths, *earlier])
-    found = diagnose(read_evidence(paths, asked.progress).timelines)
-    before = diagnose(read_evidence(earlier, asked.progress).timelines) if earlier else None
+    found = diagnosed(paths, asked.progress)
+    before = diagnosed(earlier, asked.progress) if earlier else None
     size = _save(target, asked.value or "", page(found, before, paths))
     detail = asked.arguments["detail"]
     answer = report(found, detail, FULL_BYTES if detail == "full" else BRIEF_BYTES, before)
@@ -63,7 +63,9 @@ def _target(given: str, inputs: Sequence[str]) -> Path:
         if not given or "\0" in given or path.is_dir():
             raise UsageError(f"{name} cannot be a page; name a file, such as trace.html")
         if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {shown(str(path.parent), 300)} for the page; make it, or name another")
+            raise UsageError(
+                f"there is no folder {shown(str(path.parent), 300)} for the page; make it, or name another"
+            )
         if path.is_file() and path.stat().st_size and not _is_page(path):
             raise UsageError(f"{name} is there and is no HTML page; name another file for the page")
         if not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -99,39 +101,48 @@ def _unwritable(given: str, error: OSError) -> UsageError:
 def page(found: Diagnosis, before: Diagnosis | None, paths: Sequence[str]) -> str:
     """The page as HTML."""
     answer = report(found, "full", EVERYTHING_BYTES, before)
-    data = answer.data()
-    slowest = worst_case(found)
-    drawn = picture(slowest, worst_step(slowest))
+    data, slowest = answer.data(), worst_case(found)
+    drawn = picture(slowest, worst_step(slowest)) if slowest else NOTHING
     script, style = _asset("page.js"), _asset("page.css")
-    template = _environment().get_template("page.html.jinja")
-    return template.render(
-        answer=answer,
-        data=data,
-        compared={key: value for key, value in data.get("comparison", {}).items() if key != "conclusion"},
-        lead=words.lead(found, slowest, answer),
-        worst=slowest,
-        worst_label=label(slowest),
-        several=len(found.job.ranks) > 1,
-        gpu=slowest.facts.name,
-        shown=device_row(slowest) if slowest.device is not None else None,
-        pages={kind.name: _paragraph(kind.page) for family in (TIMELINE, JOB) for kind in _kinds(family)},
-        checks=[len(_kinds(GATES)), len(_kinds(TIMELINE)) + len(_kinds(JOB))],
-        idle=words.idle_rows(slowest) if slowest.device is not None else [],
-        picture=drawn,
-        boxes=Boxes(drawn),
-        chart=Chart(answer.step_rows or [], parted=slowest.device is not None),
-        withheld=found.withheld,
-        made_from=_sources(paths),
-        words=words,
-        version=__version__,
-        script=script,
-        style=style,
-        hashes=[_hash(script), _hash(style)],
-    )  # fmt: skip
+    html: str = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            answer=answer,
+            data=data,
+            compared={key: value for key, value in data.get("comparison", {}).items() if key != "conclusion"},
+            about=words.about(slowest),
+            lead=words.lead(found, slowest, answer),
+            gpu=slowest.facts.name if slowest else "",
+            which=label(slowest) if slowest and len(found.job.ranks) > 1 else "",
+            shown=device_row(slowest) if slowest and slowest.device is not None else None,
+            idle=words.idle_rows(slowest) if slowest and slowest.device is not None else [],
+            whys={one.kind.name: _paragraph(one.kind.page) for one in (*found.gates, *found.findings)},
+            looked_for=_looked_for(found),
+            picture=drawn,
+            boxes=Boxes(drawn),
+            chart=Chart(answer.step_rows or [], parted=slowest is not None and slowest.device is not None),
+            withheld=found.withheld,
+            made_from=_sources(paths),
+            words=words,
+            version=__version__,
+            script=script,
+            style=style,
+            hashes=[_hash(script), _hash(style)],
+        )
+    )
+    return html.lstrip()
 
 
-def _kinds(family: Family[Any]) -> list[Any]:
-    return list(family.kinds().values())
+def _looked_for(found: Diagnosis) -> dict[str, int]:
+    """How many kinds of doubts and of findings the evidence was held against."""
+    families: list[Family[Any]] = [TIMELINE, JOB] if found.cases else []
+    families += [MEMORY] if found.memories else []
+    families += [COMPILING] if found.compile_log else []
+    return {
+        "doubts": len(GATES.kinds()) if found.cases else 0,
+        "findings": sum(len(family.kinds()) for family in families),
+    }
 
 
 def _paragraph(page: str) -> str:

@@ -1,4 +1,4 @@
-"""A diagnosis in the words of people who have never seen a trace."""
+"""A diagnosis in the words of people who have never seen a trace, and figures as they are said."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ KINDS = {
     "synchronisation": Word("Waiting for the GPU", "A blocking call, or the GPU idle because of one."),
     "api_calls": Word("Other driver calls", "Memory allocation, copies being queued, events; or the GPU idle because of them."),
     "host": Word("Late launch", CAUSES["host"].meaning),
-    "stream_wait": Word("Waiting on the GPU itself", CAUSES["stream_wait"].meaning),
+    "stream_wait": Word("Queued, but waiting", CAUSES["stream_wait"].meaning),
     "short_gaps": Word("Short pauses", CAUSES["short_gaps"].meaning),
     "unlinked": Word("Unknown cause", CAUSES["unlinked"].meaning),
 }  # fmt: skip
@@ -102,32 +102,6 @@ CLASSES = {
     "other": "Not recognised by name",
 }
 
-GLOSSARY = {
-    "Host": "The computer's own processor, on which the Python program runs and from which it hands work to the GPU.",
-    "Kernel": "One program that runs on the GPU, such as a matrix product.",
-    "Launch": "The host's call that puts a kernel into a queue of the GPU. The call itself takes time on the host, and the kernel runs later.",
-    "Stream": "A queue of the GPU. Work of one stream runs in order; work of several streams may run at the same time.",
-    "Operator": "A function of the framework, such as aten::linear. One operator launches no kernel, one or several.",
-    "Step": "One round of the program's loop, such as one batch of training, where the profiler was told of it.",
-    "Span": "The time from the first start to the last end of a GPU's events. Percentages are of it unless something else is said.",
-    "Idle": "Time in which a GPU ran nothing at all.",
-    "Exposed": "Communication or copying during which the GPU computes nothing, so that it makes the run longer. The rest is hidden behind computing (overlapped) and costs no time.",
-    "Synchronisation": "The host stops until the GPU has finished. Meanwhile it launches nothing, so the GPU has nothing to do afterwards.",
-    "Data loader": "The part of the program that reads and prepares the next batch of data.",
-    "CUDA graph": "A recorded sequence of kernels that one call launches together.",
-    "Rank": "One of the processes of a job that runs on several GPUs, counted from 0.",
-    "Collective": "An exchange in which all ranks of a group take part, such as an all-reduce.",
-    "Bus bandwidth": "How fast a collective moved data, made comparable between kinds and sizes of groups by the factor of nccl-tests.",
-    "Saves at most": "The time during which only this cause held the run up. Removing it cannot save more, and often saves less.",
-}
-
-METHOD = (
-    "Times are whole nanoseconds of the trace's own clock; sets of intervals are joined, cut and subtracted exactly, and only what is printed is rounded.",
-    "Computing is the time in which at least one computing kernel (or a fill of memory) ran. Exposed communication is the time in which a communication kernel ran and none of those did; exposed copying that in which a copy ran and neither did. Idle is the rest of the span (the definition of AMD-AGI/TraceLens).",
-    "An idle gap is the host's where the next event was launched only after the gap had begun (facebookresearch/HolisticTraceAnalysis calls that host wait); it is then told apart by what the host did in it. A gap before work that had been launched earlier is a short pause below 30 µs, and a wait on the GPU itself above.",
-    "A step reaches on the GPU's clock from its own start to the start of the next one.",
-)
-
 
 def time(nanoseconds: float) -> str:
     """A time in the unit that people would say it in, with three digits: ``8.21 µs``, ``176 ms``, ``12.9 s``."""
@@ -147,19 +121,23 @@ def share(value: float) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
 
 
-def about(worst: Case) -> str:
+def about(worst: Case | None) -> str:
     """What was recorded: the device, its place in the job, how long and how many steps."""
+    if worst is None:
+        return "Records of memory or compilation, without a timeline"
     count = len(worst.timeline.steps)
     steps = f", {count} step{'' if count == 1 else 's'}" if count else ""
     where = label(worst) if worst.device is not None else "the host alone"
     return f"A trace of {worst.facts.name + ', ' if worst.facts.name else ''}{where}: {time(worst.span)}{steps}"
 
 
-def lead(diagnosis: Diagnosis, worst: Case, answer: DiagnosedTrace) -> list[str]:
+def lead(diagnosis: Diagnosis, worst: Case | None, answer: DiagnosedTrace) -> list[str]:
     """Where the time went and what to do first, in a few sentences."""
     told = [answer.comparison.conclusion] if answer.comparison else []
-    told.append(_where(worst, len(diagnosis.job.ranks)))
-    told.extend(_because(worst))
+    if worst is None:
+        told.append(answer.summary)
+    else:
+        told += [_where(worst, len(diagnosis.job.ranks)), *_because(worst)]
     return [*told, *_first(diagnosis, answer.findings, answer.opportunities or [])]
 
 
@@ -245,5 +223,7 @@ def columns(rows: list[dict[str, object]]) -> dict[str, bool]:
 
 def idle_rows(worst: Case) -> list[tuple[Word, int, float]]:
     """The causes of idle time that occur: words, nanoseconds, percent of the span; the largest first."""
-    found = [(CAUSES[cause], time, percent(worst.percent(time))) for cause in CAUSES if (time := worst.gaps.total(cause))]
+    found = [
+        (CAUSES[cause], time, percent(worst.percent(time))) for cause in CAUSES if (time := worst.gaps.total(cause))
+    ]
     return sorted(found, key=lambda row: -row[1])

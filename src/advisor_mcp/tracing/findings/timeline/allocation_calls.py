@@ -47,8 +47,7 @@ def allocation_calls(case: Case) -> Iterator[Observation]:
     late = rows[case.host.start[rows] > (case.start + case.end) // 2]
     if case.device is None or len(late) < FEWEST:
         return
-    idle = intervals.complement(case.busy.all, case.start, case.end)
-    lost = intervals.length(intervals.intersection(idle, case.hosts.times(rows)))
+    lost = intervals.length(intervals.intersection(case.idle, case.hosts.times(rows)))
     if case.percent(lost) >= SHARE:
         names = np.unique(case.host.name[rows])
         yield Observation(

@@ -44,8 +44,7 @@ def dataloader_stall(case: Case) -> Iterator[Observation]:
     if case.device is None:
         yield from _on_the_host(case, loading)
         return
-    idle = intervals.complement(case.busy.all, case.start, case.end)
-    lost = intervals.length(intervals.intersection(idle, loading))
+    lost = intervals.length(intervals.intersection(case.idle, loading))
     if case.percent(lost) >= SHARE:
         waits = len(intervals.clipped(loading, case.start, case.end)[0])
         yield Observation(

@@ -46,6 +46,8 @@ def fp32_matmul(case: Case) -> Iterator[Observation]:
     if share < SHARE or (capability is not None and capability < TENSOR_CORES):
         return
     exposed = case.exposed(chosen)
+    if not case.matters(exposed):
+        return
     before = capability is not None and capability < TF32
     yield Observation(
         message=f"{share:.1f} % of kernel time are fp32 products without tensor cores ({exposed / MS:,.1f} ms of the span), most of it "

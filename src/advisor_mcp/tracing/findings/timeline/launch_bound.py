@@ -64,6 +64,6 @@ def _doing(case: Case) -> Iterator[str]:
     gaps = case.gaps
     rows = gaps.of(HOST)
     for row in rows[np.argsort(-gaps.duration[rows], kind="stable")[:5]]:
-        start, end = int(gaps.start[row]), int(gaps.launched[row])
+        start, end = int(gaps.start[row]), int(gaps.end[row])
         doing = case.hosts.doing(start, end) or "nothing recorded"
         yield f"{gaps.duration[row] / MS:,.3f} ms at {(start - case.start) / MS:,.3f} ms: {doing[:80]}"

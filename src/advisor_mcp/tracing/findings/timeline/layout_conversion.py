@@ -37,6 +37,8 @@ def layout_conversion(case: Case) -> Iterator[Observation]:
     share = case.of_kernels(chosen)
     if share >= SHARE:
         exposed = case.exposed(chosen)
+        if not case.matters(exposed):
+            return
         yield Observation(
             message=f"{share:.1f} % of kernel time ({exposed / MS:,.1f} ms of the span) convert layouts, most of it {chosen[0].short}.",
             measured=share,

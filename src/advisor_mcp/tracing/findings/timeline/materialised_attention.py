@@ -51,6 +51,8 @@ def materialised_attention(case: Case) -> Iterator[Observation]:
     if operators and all("log_softmax" in name or "cross_entropy" in name for name in operators):
         return
     exposed = case.exposed(softmax)
+    if not case.matters(exposed):
+        return
     yield Observation(
         message=f"{share:.1f} % of kernel time ({exposed / MS:,.1f} ms of the span) are softmax kernels on a materialised score "
         f"matrix{', launched by ' + ', '.join(operators) if operators else ''}.",

@@ -41,6 +41,8 @@ def unaligned_gemm(case: Case) -> Iterator[Observation]:
     if share < SHARE:
         return
     exposed = min(max(case.exposed(chosen), sum(one.duration for one in odd)), case.split.compute)
+    if not case.matters(exposed):
+        return
     rows = [f"{one.duration / MS:,.1f} ms in {one.runs} x {one.shown}" for one in odd]
     rows += [f"{one.duration / MS:,.1f} ms in {one.count} x {one.short}" for one in chosen]
     yield Observation(

@@ -39,6 +39,8 @@ def unfused_elementwise(case: Case) -> Iterator[Observation]:
     if share < SHARE:
         return
     exposed = case.exposed(chosen)
+    if not case.matters(exposed):
+        return
     count = sum(one.count for one in chosen)
     yield Observation(
         message=f"{share:.1f} % of kernel time ({exposed / MS:,.1f} ms of the span) are {count:,} elementwise kernels that nothing fused.",

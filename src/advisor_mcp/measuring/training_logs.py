@@ -1,20 +1,16 @@
-"""Throughput from a training log: one table of patterns, one row per framework and figure, and the reading of log files."""
+"""Throughput from a training log: one table of patterns, one row per framework and figure."""
 
 from __future__ import annotations
 
-import codecs
-import os
 import re
-import stat
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from advisor_mcp.errors import CannotAnswer
 
 Unit = Literal["tokens_per_s", "tokens_per_s_per_gpu", "step_time_s", "samples_per_s", "samples_per_s_per_gpu"]
-LARGEST_LOG_BYTES = 16_000_000  # tens of thousands of steps; only the end of a longer file is read
 WARM_UP = 3  # the first steps compile, allocate and fill caches
 
 
@@ -107,7 +103,8 @@ PATTERNS = (
 _COLOUR = re.compile(r"(?:\x1b|\^\[|\\x1b|\\u001b|\\033)\[[0-9;?]*[@-~]|\[[0-9;]{1,30}m")
 # torchtitan's evaluation lines give a speed under the label of the training lines
 _EVALUATION = re.compile(r"\bvalidate step:(?:(?!step:)[^\r\n]){0,400}?\b(?:tps|wps): {1,4}[0-9,]{1,30}")
-_STEP = re.compile(r"\b(?:step|iter|iteration)\b:? {0,12}([0-9]{1,12})\b")
+# "step: 10", "iteration       10/", "iter 40:", "Step 3 |", '"step": 3', "steps: 4 loss", "global_step=4", "[batch=7/100]"
+STEP = re.compile(r"(?:\b(?:[Ss]teps?|iter|iteration|global_step)|\[batch)\b\"?[:=]? {0,12}([0-9]{1,12})\b")
 _FLOPS_ONLY = re.compile(r"TFLOP/s/(?:GPU|device)|\btflops: ")
 
 
@@ -130,21 +127,23 @@ class Throughput:
     whole_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """The text of a log file, its size in bytes, and how many of its last bytes were read."""
+def without_colours(log: str) -> str:
+    """The log without colours and without the figures of torchtitan's evaluation lines, whose first word stays."""
+    return _EVALUATION.sub("validate", _COLOUR.sub("", log))
 
-    text: str
-    size: int
-    read: int
+
+def figures(pattern: Pattern, text: str) -> Iterator[tuple[re.Match[str], float]]:
+    """Each place where a pattern matches, with its figure in the pattern's unit; figures that are not above 0 are none."""
+    for match in pattern.expression.finditer(text):
+        if (value := _value(match) * pattern.scale) > 0:
+            yield match, value
 
 
 def read_throughput(log: str) -> Throughput:
     """Find the throughput in a log; raises `CannotAnswer` naming the forms that are known when there is none."""
-    text = _EVALUATION.sub("", _COLOUR.sub("", log))
+    text = without_colours(log)
     for pattern in PATTERNS:
-        found = [(match, _value(match) * pattern.scale) for match in pattern.expression.finditer(text)]
-        found = [(match, value) for match, value in found if value > 0]
+        found = list(figures(pattern, text))
         if found:
             return _throughput(pattern, text, found[0][0], [value for _, value in found])
     known = ", ".join(dict.fromkeys(pattern.framework for pattern in PATTERNS))
@@ -185,41 +184,5 @@ def _warm_up(first: re.Match[str], lines: int) -> int:
     if lines > 2 * WARM_UP:
         return WARM_UP
     start = max(first.string.rfind("\n", 0, first.start()) + 1, first.start() - 400)
-    step = _STEP.search(first.string, start, first.end())
+    step = STEP.search(first.string, start, first.end())
     return 1 if lines > 1 and step and int(step[1]) <= 1 else 0
-
-
-def read_log(path: Path, most: int | None = None) -> LogFile:
-    """The text of a log file, or its last `most` (LARGEST_LOG_BYTES) bytes from a line's start, in UTF-8 or by its byte order mark.
-
-    Raises `OSError` where it cannot be read or is no regular file: a device has no end and a pipe may never answer.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("not a regular file")
-    size, most = status.st_size, most or LARGEST_LOG_BYTES
-    with open(path, "rb", opener=_never_waiting) as file:
-        encoding = _encoding(file.read(4) or b"")
-        start = -(min(0, most - size) // 4) * 4  # no character of UTF-16 or UTF-32 is cut
-        file.seek(start)
-        raw = file.read(most) or b""
-    text = raw.decode(encoding, errors="replace").removeprefix("\ufeff")
-    return LogFile(text.partition("\n")[2] if start else text, size, len(raw))
-
-
-def _never_waiting(path: str, flags: int) -> int:
-    # some regular files of the kernel's answer only when something happens
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _encoding(head: bytes) -> str:
-    # the mark of UTF-32 starts with that of UTF-16
-    for mark, name in (
-        (codecs.BOM_UTF32_LE, "utf-32-le"),
-        (codecs.BOM_UTF32_BE, "utf-32-be"),
-        (codecs.BOM_UTF16_LE, "utf-16-le"),
-        (codecs.BOM_UTF16_BE, "utf-16-be"),
-    ):
-        if head.startswith(mark):
-            return name
-    return "utf-8"

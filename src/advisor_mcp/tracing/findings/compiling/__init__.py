@@ -1,0 +1,1 @@
+"""Findings on the structured logs of torch.compile."""

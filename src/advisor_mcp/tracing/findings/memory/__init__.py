@@ -1,0 +1,1 @@
+"""Findings on a record of device memory."""

@@ -1,0 +1,169 @@
+"""roofline as a caller sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import advisor_mcp
+from advisor_mcp.errors import CannotAnswer, UsageError
+from advisor_mcp.knowledge import measurements
+from advisor_mcp.knowledge.measurements import Measurement
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISOR_MCP_DATA", str(tmp_path))
+
+
+def ask(gpu: str = "h100-sxm", **arguments: Any) -> dict[str, Any]:
+    return advisor_mcp.call("roofline", gpu=gpu, **arguments).data()
+
+
+def record(subject: str, **values: float) -> None:
+    units = {"launch": "us", "copy.device": "GB/s"}
+    rows = [
+        Measurement("ceiling", subject, key.replace("__", "."), value, units.get(key.replace("__", "."), "TFLOP/s"), value, value, 30, "2026-11-21T08:00:00Z")
+        for key, value in values.items()
+    ]  # fmt: skip
+    with measurements.writing() as store:
+        store.add(rows)
+
+
+def test_a_product_is_answered_with_bound_tiles_and_ceilings() -> None:
+    found = ask(matmul={"m": 8192, "n": 8192, "k": 8192})
+    figures = {
+        key: found[key]
+        for key in ("flops", "bytes", "bound", "attainable_ms", "attainable_tflops", "intensity", "ridge")
+    }
+    assert figures == {
+        "flops": 1_099_511_627_776, "bytes": 402_653_184, "bound": "compute", "attainable_ms": 1.111, "attainable_tflops": 989.4,
+        "intensity": 2731.0, "ridge": 295.3,
+    }  # fmt: skip
+    # 32 x 64 tiles of 256 x 128 in 16 waves of 132; 128 x 128 of 64 x 64 in 125
+    assert found["tiling"] == [
+        {"tile": "256x128", "tiles": 2048, "waves": 16, "tile_efficiency_percent": 100.0, "wave_efficiency_percent": 96.97, "efficiency_percent": 96.97},
+        {"tile": "64x64", "tiles": 16384, "waves": 125, "tile_efficiency_percent": 100.0, "wave_efficiency_percent": 99.3, "efficiency_percent": 99.3},
+    ]  # fmt: skip
+    assert found["ceilings"] == [
+        {"ceiling": "bf16", "value": 989.4, "unit": "TFLOP/s", "origin": "datasheet"},
+        {"ceiling": "memory", "value": 3350.0, "unit": "GB/s", "origin": "datasheet"},
+    ]
+    assert found["warnings"] == []
+
+
+def test_dimensions_that_tensor_cores_cannot_load_whole_are_told_with_their_harm() -> None:
+    assert ask(matmul={"m": 4097, "n": 4096, "k": 4097})["warnings"] == [
+        "k = 4097 is no multiple of 8 (16 bytes in bf16): kernels with narrow loads are taken (*_align1, *_align2), below this roof; "
+        "pad to the next multiple"
+    ]
+    assert "torch refuses the product" in ask(matmul={"m": 4096, "n": 4104, "k": 4096}, dtype="fp8")["warnings"][0]
+
+
+def test_fp32_is_told_what_tf32_would_allow() -> None:
+    assert ask(matmul={"m": 4096, "n": 4096, "k": 4096}, dtype="fp32")["warnings"] == [
+        "fp32 runs beside the tensor cores; with tf32 allowed the roof is 494.7 TFLOP/s"
+    ]
+
+
+def test_tiles_are_left_out_for_a_vendor_whose_tiles_are_not_described() -> None:
+    found = ask("mi300x", matmul={"m": 4096, "n": 4096, "k": 4096})
+    assert "tiling" not in found
+    assert any("tile and wave quantisation is described for NVIDIA's GPUs" in note for note in found["assumptions"])
+
+
+def test_a_measured_ceiling_bounds_the_answer_until_the_datasheet_is_asked_for() -> None:
+    record("h100-sxm", matmul__bf16=740.0)
+    measured = ask(matmul={"m": 8192, "n": 8192, "k": 8192})
+    # 1.0995 x 10^12 FLOPs at 740 x 10^12 a second
+    assert (measured["attainable_ms"], measured["ceilings"][0]["origin"]) == (
+        1.486, "measured here 2026-11-21, n=30, instead of the datasheet's 989.4",
+    )  # fmt: skip
+    assert ask(matmul={"m": 8192, "n": 8192, "k": 8192}, ceilings="datasheet")["attainable_ms"] == 1.111
+
+
+def test_a_measured_launch_bounds_a_small_product_and_warns_of_an_eager_step() -> None:
+    record("h100-sxm", launch=5.0)
+    found = ask(matmul={"m": 16, "n": 64, "k": 64})
+    assert (found["bound"], found["attainable_ms"]) == ("launch", 0.005)
+    step = ask(model="smollm2-135m", sequence_length=64)
+    # 30 layers of 14 operations, the lookup, and norm and product of the head
+    assert step["launches_ms"] == pytest.approx(5e-3 * (30 * 14 + 3), rel=0.05)
+    assert any("use CUDA graphs" in warning for warning in step["warnings"])
+
+
+def test_decoding_is_answered_group_by_group_with_shares_that_make_a_whole() -> None:
+    found = ask(model="llama-3.1-8b", sequence_length=8192, detail="full")
+    assert sum(row["share_percent"] for row in found["operations"]) == pytest.approx(100, abs=0.3)
+    assert [row["group"] for row in found["operations"]] == [
+        "mlp", "attention projections", "attention scores", "lm_head", "norms and the like",
+    ]  # fmt: skip
+    assert (found["bound"], found["attainable_tokens_per_s"]) == ("memory", 208.3)
+
+
+def test_a_context_whose_cache_outweighs_its_arithmetic_has_no_batch_that_saves_it() -> None:
+    found = ask(model="llama-3.1-8b", sequence_length=131072)
+    assert "concurrency_to_ridge" not in found
+    assert any("no concurrency makes this step compute bound" in warning for warning in found["warnings"])
+
+
+def test_a_short_context_is_compute_bound_from_some_concurrency_on() -> None:
+    found = ask(model="llama-3.1-8b", sequence_length=16)
+    sequences = found["concurrency_to_ridge"]
+    at, below = (
+        ask(model="llama-3.1-8b", sequence_length=16, concurrency=n)["floor_ms"]
+        for n in (2 * sequences, sequences // 2)
+    )
+    assert at > 1.9 * found["floor_ms"]
+    assert below == pytest.approx(found["floor_ms"], rel=0.2)
+
+
+def test_a_format_that_a_device_cannot_multiply_in_is_told() -> None:
+    found = ask("a100-sxm-80gb", model="llama-3.1-8b", quantization="fp8")
+    assert found["warnings"][0] == "a100-sxm-80gb has no fp8 arithmetic: weights stored so are multiplied in bf16"
+    assert {row["dtype"] for row in found["operations"]} == {"bf16"}
+
+
+def test_attention_is_answered_by_its_heads_and_lengths() -> None:
+    found = ask(attention={"query_heads": 32, "kv_heads": 8, "head_dim": 128, "query_length": 8192})
+    assert (found["flops"], found["bytes"], found["bound"]) == (549_822_922_752, 167_772_160, "compute")
+    decoded = ask(
+        attention={"query_heads": 32, "kv_heads": 8, "head_dim": 128, "query_length": 1, "context_length": 8192}
+    )
+    assert decoded["bound"] == "memory"
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({}, "give exactly one of matmul, attention and model"),
+    ({"model": "llama-3.1-8b", "matmul": {"m": 1, "n": 1, "k": 1}}, "give exactly one of matmul, attention and model"),
+    ({"matmul": {"m": 1, "n": 1}}, "matmul.k is required"),
+    ({"matmul": {"m": 0, "n": 1, "k": 1}}, "matmul.m must be at least 1"),
+    ({"matmul": {"m": 1, "n": 1, "k": 1}, "quantization": "awq"}, "quantization is for a model; give the dtype of a single operation"),
+    ({"model": "llama-3.1-8b", "phase": "training", "concurrency": 2}, "phase training takes micro_batch_size, not concurrency"),
+    ({"model": "llama-3.1-8b", "micro_batch_size": 2}, "phase decode takes concurrency, not micro_batch_size"),
+    ({"attention": {"query_heads": 8, "head_dim": 64, "query_length": 9, "context_length": 8}}, "query_length exceeds context_length"),
+    ({"attention": {"query_heads": 8, "kv_heads": 3, "head_dim": 64, "query_length": 9}}, "kv_heads 3 does not divide query_heads 8"),
+])  # fmt: skip
+def test_what_cannot_be_used_is_told_in_a_sentence(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        ask(**arguments)
+
+
+def test_a_rate_that_a_device_lacks_is_named() -> None:
+    with pytest.raises(CannotAnswer, match="no dense fp8 rate is known for a100-sxm-80gb"):
+        ask("a100-sxm-80gb", matmul={"m": 1, "n": 1, "k": 1}, dtype="fp8")
+
+
+@pytest.mark.parametrize("arguments", [
+    {"model": "deepseek-v3", "tensor_parallel": 8, "concurrency": 64}, {"model": "gpt-oss-120b", "phase": "prefill"},
+    {"model": "gemma-3-27b", "phase": "training", "micro_batch_size": 2},
+    {"matmul": {"m": 4097, "n": 4097, "k": 4097, "batch": 3}},
+])  # fmt: skip
+def test_brief_and_full_answers_keep_their_size_uncut(arguments: dict[str, Any]) -> None:
+    record("h100-sxm", matmul__bf16=740.0, matmul__fp8=1400.0, copy__device=3000.0, launch=3.0)
+    for detail, most in (("brief", 2_400), ("full", 16_000)):
+        answer = advisor_mcp.call("roofline", gpu="h100-sxm", detail=detail, **arguments)
+        assert max(len(answer.text().encode()), len(answer.json_text().encode())) <= most
+        assert [note.endswith("each below 1 % of the time") for note in answer.omitted or []] in ([], [True])
