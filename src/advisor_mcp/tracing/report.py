@@ -175,12 +175,15 @@ def _slowest(cases: list[Case], most: int) -> list[Case]:
 
 
 def _summary(diagnosis: Diagnosis, worst: Case | None, costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
-    told = [_time(diagnosis, worst)] if worst else []
-    fullest = _fullest(diagnosis)
-    told += [_memory(fullest)] if fullest else []
-    told += [_compilation(diagnosis.compile_log)] if diagnosis.compile_log else []
+    told = ([_time(diagnosis, worst)] if worst else []) + of_records(diagnosis)
     doubt = f" Doubts first: {', '.join(gate.kind.name for gate in diagnosis.gates)}." if diagnosis.gates else ""
     return f"{'. '.join(told)}; {_found(costs, chances)}.{doubt}"
+
+
+def of_records(diagnosis: Diagnosis) -> list[str]:
+    """What the records beside the timelines say, each in a few words."""
+    fullest, log = _fullest(diagnosis), diagnosis.compile_log
+    return ([_memory(fullest)] if fullest else []) + ([_compilation(log)] if log else [])
 
 
 def _time(diagnosis: Diagnosis, worst: Case) -> str:

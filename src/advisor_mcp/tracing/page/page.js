@@ -24,7 +24,7 @@
 
   const told = (box) => {
     const name = box.name < 0 ? "(a name that is rare here)" : known.names[box.name];
-    const where = `${time(box.length)}, from ${time(box.start)}`;
+    const where = `lasts ${time(box.length)}, starts at ${time(box.start)}`;
     return box.count === 1
       ? `${name}\n${box.kind}\n${where}`
       : `${box.count} short events, the longest: ${name}\nmostly: ${box.kind}\n${where}, filled to ${box.busy} %`;

@@ -110,10 +110,12 @@ def page(found: Diagnosis, before: Diagnosis | None, paths: Sequence[str]) -> st
         .render(
             answer=answer,
             data=data,
-            compared={key: value for key, value in data.get("comparison", {}).items() if key != "conclusion"},
+            compared=words.compared(data.get("comparison", {})),
+            title=words.title(found),
             about=words.about(slowest),
             lead=words.lead(found, slowest, answer),
             gpu=slowest.facts.name if slowest else "",
+            timed=slowest is not None,
             which=label(slowest) if slowest and len(found.job.ranks) > 1 else "",
             shown=device_row(slowest) if slowest and slowest.device is not None else None,
             idle=words.idle_rows(slowest) if slowest and slowest.device is not None else [],

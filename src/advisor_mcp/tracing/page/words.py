@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
 
 from advisor_mcp.findings import Finding, FindingRow
 from advisor_mcp.results import number
 from advisor_mcp.tracing.case import Case
 from advisor_mcp.tracing.diagnosis import EVERYTHING, Diagnosis, label
 from advisor_mcp.tracing.figures import percent
-from advisor_mcp.tracing.report import DiagnosedTrace
+from advisor_mcp.tracing.report import DiagnosedTrace, of_records
 
 TOLD_PERCENT = 1.0
 """Parts below it are left out of sentences; the figures beside them hold every part."""
@@ -121,6 +124,11 @@ def share(value: float) -> str:
     return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
 
 
+def title(diagnosis: Diagnosis) -> str:
+    """What the page is called."""
+    return f"Where the {'time' if diagnosis.cases else 'memory' if diagnosis.memories else 'time of compiling'} went"
+
+
 def about(worst: Case | None) -> str:
     """What was recorded: the device, its place in the job, how long and how many steps."""
     if worst is None:
@@ -134,10 +142,9 @@ def about(worst: Case | None) -> str:
 def lead(diagnosis: Diagnosis, worst: Case | None, answer: DiagnosedTrace) -> list[str]:
     """Where the time went and what to do first, in a few sentences."""
     told = [answer.comparison.conclusion] if answer.comparison else []
-    if worst is None:
-        told.append(answer.summary)
-    else:
+    if worst is not None:
         told += [_where(worst, len(diagnosis.job.ranks)), *_because(worst)]
+    told += [f"{sentence}." for sentence in of_records(diagnosis)]
     return [*told, *_first(diagnosis, answer.findings, answer.opportunities or [])]
 
 
@@ -195,6 +202,7 @@ _UNITS = {
     "_tokens_per_s": "tokens/s", "_gb_s": "GB/s", "_percent": "%", "_bytes": "bytes", "_gib": "GiB", "_mib": "MiB", "_ms": "ms",
     "_us": "µs", "_ns": "ns", "_s": "s",
 }  # fmt: skip
+_SPELLED = {"gpu": "GPU", "gpus": "GPUs", "gib": "GiB"}
 
 
 def heading(field: str) -> str:
@@ -202,17 +210,45 @@ def heading(field: str) -> str:
     for suffix, unit in _UNITS.items():
         if field.endswith(suffix):
             return f"{heading(field.removesuffix(suffix))} ({unit})"
-    text = field.replace("_", " ")
+    text = " ".join(_SPELLED.get(word, word) for word in field.split("_"))
     return text[:1].upper() + text[1:]
+
+
+def meanings(of: BaseModel) -> dict[str, str]:
+    """What the fields of an answer's part, and of the rows in it, mean."""
+    schema = type(of).model_json_schema(mode="serialization")
+    parts = [schema, *schema.get("$defs", {}).values()]
+    found = {name: part for each in parts for name, part in each.get("properties", {}).items()}
+    return {name: part["description"] for name, part in found.items() if "description" in part}
 
 
 def cell(value: object) -> str:
     """A plain value of an answer as text."""
     if isinstance(value, bool | int | float):
-        return number(value)
+        return number(value + 0)  # a sum that rounds to -0 is 0
     if isinstance(value, list | tuple):
         return ", ".join(cell(part) for part in value)
     return str(value)
+
+
+def compared(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """A comparison without its conclusion, with the parts of the time by the names that they have elsewhere on the page."""
+
+    def named(row: dict[str, Any]) -> dict[str, Any]:
+        part, _, cause = row["part"].partition(": ")
+        title = f"Idle: {CAUSES[cause].title[0].lower()}{CAUSES[cause].title[1:]}" if cause else PARTS[part].title
+        return {**row, "part": title}
+
+    return {
+        name: [named(row) for row in value] if name == "parts" else value
+        for name, value in comparison.items()
+        if name != "conclusion"
+    }
+
+
+def plain(part: dict[str, object]) -> dict[str, object]:
+    """The fields of an answer's part that are told in a word or a number."""
+    return {name: value for name, value in part.items() if isinstance(value, str | int | float)}
 
 
 def columns(rows: list[dict[str, object]]) -> dict[str, bool]:
