@@ -210,10 +210,22 @@ def test_the_softmax_of_a_loss_is_no_attention() -> None:
     assert made.found() == {}
 
 
-def test_eager_elementwise_kernels_are_unfused_and_compiled_ones_are_not() -> None:
-    eager = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::BFloat16>, std::array<char*, 3ul> >(int)"
-    assert busy(2000, eager).found()["unfused-elementwise"] == pytest.approx(100.0)
+EAGER = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<c10::BFloat16>, std::array<char*, 3ul> >(int)"
+
+
+def test_a_chain_of_eager_elementwise_kernels_could_be_one_and_compiled_ones_are() -> None:
+    # twenty of 100 microseconds in a row: one fused kernel takes at least as long as one of them
+    made = busy(2000, EAGER)
+    assert made.found()["unfused-elementwise"] == pytest.approx(100.0)
+    assert bounds(made)["unfused-elementwise"] == pytest.approx(95.0)
     assert "unfused-elementwise" not in busy(2000, "triton_poi_fused_add_mul_0").found()
+
+
+def test_elementwise_kernels_between_products_are_no_chain() -> None:
+    made = Made()
+    for place in range(20):
+        made.kernel(EAGER if place % 2 else f"{GEMM}_{place}", 100 * place, 100, launch=-5000, grid=[264, 1, 1])
+    assert "unfused-elementwise" not in made.found()
 
 
 def test_a_functor_named_after_a_lambda_is_elementwise_work() -> None:
