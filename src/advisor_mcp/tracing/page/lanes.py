@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 
 import numpy as np
 
 from advisor_mcp.tracing import intervals
 from advisor_mcp.tracing.case import Case
-from advisor_mcp.tracing.host import Rows
+from advisor_mcp.tracing.host import Rows, without_folders
 from advisor_mcp.tracing.intervals import Column
 from advisor_mcp.tracing.kernels import kernel_class, short
 from advisor_mcp.tracing.split import CAUSES
@@ -139,9 +138,7 @@ def picture(case: Case, step: Span | None) -> Picture:
 
 def said(name: str) -> str:
     """A name from the host as the page shows it: on one line, cut, and of a Python file's path the file alone."""
-    text = " ".join(name.split())
-    if found := re.match(r"(.*?\.py)\((\d+)\): (.*)", text):
-        text = f"{PurePosixPath(found[1].replace(chr(92), '/')).name}({found[2]}): {found[3]}"
+    text = without_folders(" ".join(name.split()))
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
