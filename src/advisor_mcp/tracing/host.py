@@ -25,6 +25,15 @@ NEAR_NS = 5_000
 """How long before a gap a synchronisation may have returned and still have drained the queue: a call's own overhead."""
 
 
+_FUNCTION = re.compile(r".*[/\\](?=[^/\\]*\(\d+\): )")
+
+
+def without_folders(name: str) -> str:
+    """The name of a Python function as the profiler gives it, ``/home/me/train.py(7): step``, without the file's folders."""
+    found = _FUNCTION.match(name)
+    return name[found.end() :] if found else name
+
+
 class Hosts:
     """The host's calls and ranges of one timeline, by what they mean for an idle device."""
 
@@ -103,7 +112,10 @@ class Hosts:
         return np.where(blocked, call, UNKNOWN)
 
     def doing(self, start: int, end: int, thread: int | None = None) -> str | None:
-        """The operator, range or function that covered most of the time between, the innermost of those with the same cover."""
+        """The operator, range or function that covered most of the time between, the innermost of those with the same cover.
+
+        A function is named by its file without the folders, which may name a user.
+        """
         events = self.events
         rows = np.flatnonzero((events.start < end) & (events.end > start) & (events.kind != Host.API))
         if thread is not None:
@@ -113,4 +125,4 @@ class Hosts:
         cover = np.minimum(events.end[rows], end) - np.maximum(events.start[rows], start)
         length = events.end[rows] - events.start[rows]
         best = np.lexsort((length, -cover))[0]
-        return self.timeline.names[int(events.name[rows[best]])]
+        return without_folders(self.timeline.names[int(events.name[rows[best]])])

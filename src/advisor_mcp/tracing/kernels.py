@@ -119,7 +119,7 @@ def is_unaligned(name: str) -> bool:
 
 def short(name: str, width: int = 90) -> str:
     """A kernel's name as people know it: without return type, template and argument lists, cut at `width`."""
-    text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "")
+    text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "").replace("<unnamed>::", "")
     functor = (
         re.search(r"(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
         if "elementwise" in text or "reduce" in text

@@ -27,6 +27,7 @@ from advisor_mcp.tracing.timeline import (
     column,
     device_events,
     host_events,
+    printable,
 )
 
 MOST_EVENTS = 16_000_000
@@ -237,7 +238,7 @@ class _Reading:
         self.collectives.append(
             Collective(
                 row,
-                str(args.collective)[:64],
+                printable(str(args.collective))[:64],
                 max(_whole(args.elements_in), 0) * size,
                 max(_whole(args.elements_out), 0) * size,
                 _whole(args.group_size, 0),
@@ -354,9 +355,9 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
     head = ending.head
     distributed = head.get("distributedInfo")
     distributed = distributed if isinstance(distributed, dict) else {}
-    steps = [Span(name, int(host["start"][row]), int(host["end"][row])) for name, row in reading.steps]
+    steps = [Span(printable(name), int(host["start"][row]), int(host["end"][row])) for name, row in reading.steps]
     return Timeline(
-        source=source,
+        source=printable(source),
         device_events=device_events(**device),
         host_events=host_events(**host),
         names=reading.names.listed(),
@@ -406,7 +407,7 @@ def _devices(given: Any) -> dict[int, Device]:
         if isinstance(one, dict) and _whole(one.get("id")) >= 0:
             major, minor = _whole(one.get("computeMajor")), _whole(one.get("computeMinor"), 0)
             found[_whole(one["id"])] = Device(
-                str(one.get("name") or "")[:80],
+                printable(str(one.get("name") or ""))[:80],
                 _named_whole(one, "numSms"),
                 (major, minor) if major >= 0 else None,
                 _named_whole(one, "totalGlobalMem"),

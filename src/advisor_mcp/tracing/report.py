@@ -108,7 +108,7 @@ def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes:
     kept = room.findings - min(len(costs), room.findings)
     if compared and not room.full:
         compared = compared.model_copy(update={"classes": None})
-    worst, fullest = _worst(diagnosis), _fullest(diagnosis)
+    worst, fullest = worst_case(diagnosis), _fullest(diagnosis)
     return DiagnosedTrace(
         summary=compared.conclusion if compared else _summary(diagnosis, worst, costs, chances),
         trust=[_gate(gate, room.full) for gate in diagnosis.gates] or None,
@@ -153,7 +153,7 @@ def _shortened(rows: list[FindingRow], room: _Room) -> list[FindingRow]:
     ]
 
 
-def _worst(diagnosis: Diagnosis) -> Case | None:
+def worst_case(diagnosis: Diagnosis) -> Case | None:
     """The device that figures of one device are about: with the longest span, of nearly equal ones the most idle."""
     longest = max((case.span for case in diagnosis.cases), default=0)
     tied = [case for case in diagnosis.cases if case.span >= longest * (1 - TIED_PERCENT / 100)]
@@ -175,12 +175,15 @@ def _slowest(cases: list[Case], most: int) -> list[Case]:
 
 
 def _summary(diagnosis: Diagnosis, worst: Case | None, costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
-    told = [_time(diagnosis, worst)] if worst else []
-    fullest = _fullest(diagnosis)
-    told += [_memory(fullest)] if fullest else []
-    told += [_compilation(diagnosis.compile_log)] if diagnosis.compile_log else []
+    told = ([_time(diagnosis, worst)] if worst else []) + of_records(diagnosis)
     doubt = f" Doubts first: {', '.join(gate.kind.name for gate in diagnosis.gates)}." if diagnosis.gates else ""
     return f"{'. '.join(told)}; {_found(costs, chances)}.{doubt}"
+
+
+def of_records(diagnosis: Diagnosis) -> list[str]:
+    """What the records beside the timelines say, each in a few words."""
+    fullest, log = _fullest(diagnosis), diagnosis.compile_log
+    return ([_memory(fullest)] if fullest else []) + ([_compilation(log)] if log else [])
 
 
 def _time(diagnosis: Diagnosis, worst: Case) -> str:

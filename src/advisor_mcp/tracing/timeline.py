@@ -54,8 +54,13 @@ class Names:
         return found
 
     def listed(self) -> list[str]:
-        """The strings in the order of their indices."""
-        return list(self.known)
+        """The strings in the order of their indices, each as `printable`."""
+        return [printable(name) for name in self.known]
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each half of a surrogate pair: JSON may hold one, and no encoding has a form for it."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True)
