@@ -16,10 +16,10 @@ def unfused_elementwise(case: Case) -> Iterator[Observation]:
     """Most of the device's time goes into elementwise kernels that read and write every tensor again.
 
     ## Formula
-    exposed time of eager elementwise and copying kernels (not of kernels that a compiler fused) / span
+    time of eager elementwise and copying kernels (not of kernels that a compiler fused) / kernel time
 
     ## Threshold
-    30 % of kernel time (chosen here: a compiled transformer block spends less on them)
+    30 % of kernel time, and 1 % of the span exposed (both chosen here)
 
     ## Could also be
     - a model that is mostly elementwise, or dtype conversions under autocast: the names below say which
@@ -29,7 +29,7 @@ def unfused_elementwise(case: Case) -> Iterator[Observation]:
     compiled.
 
     ## Next measurement
-    The same step under torch.compile: the kernels are then named triton_poi_fused, and are fewer.
+    The same step under torch.compile: the kernels are then named triton_poi_fused and triton_red_fused, and are fewer.
 
     ## References
     - https://docs.pytorch.org/docs/stable/generated/torch.compile.html
