@@ -14,7 +14,8 @@ from advisor_mcp.tracing.intervals import Column, Set
 from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Span, Timeline, Work
 
 SHORT_GAP_NS = 30_000
-"""HTA's `consecutive_kernel_delay`: a gap below it between kernels that were launched in time is the device's own."""
+"""HTA's `consecutive_kernel_delay` (30; its docstring says nanoseconds, it is held against microseconds): a gap below it between
+kernels that were launched in time is the device's own."""
 
 HOST, DATALOADER, SYNCHRONISATION, API, STREAM_WAIT, SHORT, UNLINKED = (
     "host", "dataloader", "synchronisation", "api_calls", "stream_wait", "short_gaps", "unlinked",
