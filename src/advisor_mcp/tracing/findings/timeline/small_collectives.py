@@ -43,15 +43,12 @@ def small_collectives(case: Case) -> Iterator[Observation]:
     - NVIDIA/nccl-tests#44
     - https://docs.pytorch.org/docs/stable/generated/torch.nn.parallel.DistributedDataParallel.html
     """
-    of_mine = {int(row): place for place, row in enumerate(case.rows)}
-    small = [
-        one
-        for one in case.timeline.collectives
-        if one.event in of_mine and 0 < max(one.bytes_in, one.bytes_out) < SMALL_BYTES
-    ]
+    small = [one for one in case.timeline.collectives if 0 < max(one.bytes_in, one.bytes_out) < SMALL_BYTES]
+    mine = np.isin([one.event for one in small], case.rows)
+    small = [one for one, is_mine in zip(small, mine, strict=True) if is_mine]
     if len(small) < FEWEST:
         return
-    places = np.array([of_mine[one.event] for one in small])
+    places = np.searchsorted(case.rows, [one.event for one in small])
     exposed = intervals.intersection(case.times(places), case.busy.exposed_communication)
     lost = intervals.length(exposed)
     if case.percent(lost) >= SHARE:
