@@ -118,10 +118,10 @@ def test_a_name_from_the_trace_stays_text_wherever_it_stands(
     assert len(re.findall(r"<script\b", text)) == len(re.findall(r"</script>", text)) == 2
 
 
-def test_half_of_a_surrogate_pair_in_a_name_is_a_question_mark(tmp_path: Path) -> None:
+def test_half_of_a_surrogate_pair_in_a_name_is_a_replacement_character(tmp_path: Path) -> None:
     made = training().kernel("half \ud800", 5000, 3000, launch=4990).steps(5000, 8000)
     found = advisor_mcp.call("diagnose_trace", trace=[str(made.write(tmp_path / "trace.json"))], detail="full").data()
-    assert found["top_kernels"][0]["kernel"] == "half ?"
+    assert found["top_kernels"][0]["kernel"] == "half \N{REPLACEMENT CHARACTER}"
 
 
 def test_users_hosts_jobs_and_paths_of_a_trace_are_not_on_the_page(
