@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from advisor_mcp.tracing.kernels import is_communication, kernel_class, short, uses_tensor_cores
+from advisor_mcp.tracing.kernels import is_communication, kernel_class, short
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,6 @@ def test_the_class_of_a_kernel_is_in_its_name(name: str, kind: str) -> None:
 def test_a_kernel_with_dma_or_hip_in_its_name_is_still_compute() -> None:
     assert not is_communication("triton_poi_fused_dma_copy_0")
     assert not is_communication("hipblaslt_gemm_kernel")
-
-
-def test_tensor_cores_are_told_by_the_instruction_in_the_name() -> None:
-    assert uses_tensor_cores("ampere_bf16_s16816gemm_bf16_128x64_ldg8_f2f_stages_64x3_tn")
-    assert not uses_tensor_cores("ampere_sgemm_128x64_nn")
 
 
 def test_short_names_drop_return_types_arguments_and_templates() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from advisor_mcp.tracing import intervals
 from advisor_mcp.tracing.host import Hosts, Rows
 from advisor_mcp.tracing.kernels import Class, kernel_class, short
-from advisor_mcp.tracing.split import API, HOST, Busy, Gaps, Split, busy, gaps, split, step_windows
+from advisor_mcp.tracing.split import API, HOST, Busy, Gaps, Split, busy, gaps, split, splits, step_windows
 from advisor_mcp.tracing.timeline import UNKNOWN, Device, DeviceEvents, Host, HostEvents, Span, Timeline, Work
 from advisor_mcp.tracing.work import Worked
 
@@ -63,7 +63,8 @@ class Case:
     @cached_property
     def events(self) -> DeviceEvents:
         """The device's events."""
-        return self.timeline.device_events.taken(self.rows)
+        every = self.timeline.device_events
+        return every if len(self.rows) == len(every) else every.taken(self.rows)
 
     @cached_property
     def launch(self) -> Rows:
@@ -112,7 +113,8 @@ class Case:
     @cached_property
     def step_splits(self) -> list[tuple[Span, Split]]:
         """Every step with its four parts."""
-        return [(step, split(self.device or 0, self.busy, step.start, step.end)) for step in self.steps]
+        parts = splits(self.device or 0, self.busy, [(step.start, step.end) for step in self.steps])
+        return list(zip(self.steps, parts, strict=True))
 
     @cached_property
     def facts(self) -> Device:

@@ -14,8 +14,13 @@ from advisor_mcp.tracing.timeline import UNKNOWN, Host, Timeline
 
 Rows = npt.NDArray[np.int64]
 
+CAUSES = ("host", "dataloader", "synchronisation", "api_calls")
+"""What may hold the host up; the first where none of the others does."""
+
+# what follows "DataLoader" is looked for from its first place on only: a hostile name may hold it a thousand times
 _DATALOADER = re.compile(
-    r"DataLoader.*__next__|^enumerate\(DataLoader\)|dataloader_next|get_batch|\bdataloader\b.*next", re.IGNORECASE
+    r"^(?>.*?DataLoader).*__next__|^enumerate\(DataLoader\)|dataloader_next|get_batch|^(?>.*?\bdataloader\b).*next",
+    re.IGNORECASE | re.DOTALL,
 )
 # every copy but an asynchronous one returns when it is done; hipMemcpyWithStream is rocm's for pageable memory
 _BLOCKING = re.compile(r"(?:Stream|Device|Event|Ctx|Context)Synchronize|^(?:cuda|hip|cu)Memcpy(?!\w*(?:Async|Peer))")
@@ -83,8 +88,8 @@ class Hosts:
         """When any of the rows was under way."""
         return intervals.union(self.events.start[rows], self.events.end[rows])
 
-    def causes(self, start: Column, end: Column) -> list[str]:
-        """For every stretch in which the host kept a device waiting, what it did.
+    def causes(self, start: Column, end: Column) -> npt.NDArray[np.int8]:
+        """For every stretch in which the host kept a device waiting, what it did: a place in `CAUSES`.
 
         A stretch in which it waited for data for more than half of the time is the data loader's; one that began within a
         blocking call, or just after it, the synchronisation's, because that call had drained the queue; one that is mostly
@@ -94,10 +99,7 @@ class Hosts:
         waiting_for_data = intervals.covered(start, end, self.times(self.dataloader)) > half
         in_calls = intervals.covered(start, end, self.times(self.other_calls)) > half
         drained = self.blocked_at(start) != UNKNOWN
-        return [
-            "dataloader" if data else "synchronisation" if sync else "api_calls" if calls else "host"
-            for data, sync, calls in zip(waiting_for_data, drained, in_calls, strict=True)
-        ]
+        return np.select([waiting_for_data, drained, in_calls], [1, 2, 3], 0).astype(np.int8)
 
     def blocked_at(self, times: Column) -> Rows:
         """The blocking call that was under way at each time, or had returned just before it; -1 where there is none."""

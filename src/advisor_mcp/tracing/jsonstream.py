@@ -2,7 +2,8 @@
 
 A window of the file is cut at its last ``},{`` and decoded in one go. That the decoder accepts the piece proves the cut: JSON has
 one reading, so a piece that is a whole array was cut between two of its members. Where it does not, the window is read event by
-event, repaired where profilers are known to err, and what cannot be repaired is counted.
+event, repaired where profilers are known to err, and what cannot be repaired is counted. Work on what is no JSON is bounded by
+the file's size: a file that was made to be slow is given up.
 """
 
 from __future__ import annotations
@@ -13,25 +14,43 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, BinaryIO, Generic, TypeVar
 
 WINDOW = 1 << 20
 LONGEST_HEAD = 16 << 20
 LONGEST_EVENT = 8 << 20
+MOST_STARTS = 16
+"""Places in the head that are tried as the start of the events."""
+
 GZIP = b"\x1f\x8b"
+BOM = b"\xef\xbb\xbf"
 
 Event = TypeVar("Event")
 
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
-_NEXT_EVENT = re.compile(r'\}\s*,\s*(?=\{\s*"(?:ph|name|cat|pid|tid|ts|args|id)"\s*:)')
+_SPACE = re.compile(r"[ \t\r\n,]*")
+# the keys that the Trace Event Format gives to an event, by any of which profilers begin one
+_NEXT_EVENT = re.compile(
+    r'\}\s*,\s*(?=\{\s*"(?:ph|name|cat|pid|tid|ts|tts|dur|tdur|args|id|s|sf|bp|cname|scope|bind_id)"\s*:)'
+)
+_CLOSERS = re.compile(r"[\]}\s]*,?\s*")
+_GOES_ON = re.compile(r"[\]}\s]*,\s*(?=\{)")
 _LONE_BACKSLASH = re.compile(r'\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _BARE_WORD = re.compile(r"(?<=[:,\[])(\s*)(-?)(?:inf|nan|N/A|undefined|None)(?=\s*[,}\]])", re.IGNORECASE)
+_DECODER = json.JSONDecoder(strict=False)
+
+PATIENCE = 64 << 20
+"""Characters that may be looked at in vain, beside one for every byte read."""
+
+_NO_EVENT, _TOO_DEEP = 1 << 10, 1 << 16
+"""What a value that is no event costs at least, and one that is nested too deeply, in characters that are looked at."""
 
 
 @dataclass
 class Ending:
-    """How the reading went, known when the last batch was taken. `bytes` are uncompressed; `at` is the byte it stopped at."""
+    """How the reading went, known when the last batch was taken. `bytes` are uncompressed."""
 
     bytes: int = 0
     events: int = 0
@@ -48,13 +67,15 @@ def unzipped(file: BinaryIO) -> BinaryIO:
     return gzip.GzipFile(fileobj=file) if start == GZIP else file  # type: ignore[return-value]
 
 
-def chunks(file: BinaryIO, ending: Ending, size: int = WINDOW) -> Iterator[bytes]:
+def chunks(file: BinaryIO, ending: Ending, size: int) -> Iterator[bytes]:
     """The file in pieces; a compressed stream that breaks off ends there and says so in `ending`."""
     while True:
         try:
             piece = file.read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            ending.truncated = "the compressed stream breaks off" if isinstance(error, EOFError) else "it is damaged"
+            ending.truncated = "the compressed stream " + (
+                "breaks off" if isinstance(error, EOFError) else "is damaged"
+            )
             return
         if not piece:
             return
@@ -66,7 +87,7 @@ class EventStream(Generic[Event]):
     """Batches of a trace's events; `ending` holds the metadata beside them and what went wrong.
 
     `decode` turns a JSON array into events and raises `ValueError` for one it cannot read; `convert` makes an event of a decoded
-    object, or None of one that is not an event.
+    object, whose floating-point numbers are strings so that nothing is rounded, or None of one that is no event.
     """
 
     def __init__(
@@ -74,48 +95,57 @@ class EventStream(Generic[Event]):
         file: BinaryIO,
         decode: Callable[[bytes], list[Event]],
         convert: Callable[[Mapping[str, Any]], Event | None],
+        window: int = WINDOW,
     ) -> None:
         self.ending = Ending()
-        self._chunks = chunks(file, self.ending)
+        self._chunks = chunks(file, self.ending, window)
         self._decode = decode
         self._convert = convert
         self._rest = b""
+        self._in_vain = 0
 
     def batches(self) -> Iterator[list[Event]]:
-        """Every batch in the file's order. Raises `ValueError` where the file holds no list of events."""
+        """A batch, which may be empty, for every window, in the file's order. Raises `ValueError` where there is no list of events."""
         self._find_events()
-        open_ended = True
-        while open_ended:
+        at_end = False
+        while not at_end and not self.ending.truncated:
             piece = next(self._chunks, b"")
-            open_ended = bool(piece)
+            at_end = not piece
             self._rest += piece
-            batch, closed = self._window(at_end=not piece)
+            batch, closed = self._window(at_end)
             self.ending.events += len(batch)
-            if batch:
-                yield batch
+            yield batch
             if closed:
                 self._read_tail()
                 return
-        if self.ending.truncated is None:
-            self.ending.truncated = "it breaks off inside the list of events"
+        self.ending.truncated = self.ending.truncated or "it breaks off inside the list of events"
 
     def _find_events(self) -> None:
         """Go to the first event, keeping the metadata before it."""
-        held = b""
+        held, tried = b"", 0
         for piece in self._chunks:
-            held += piece
+            held = held + piece if held else piece.removeprefix(BOM)
             if held.lstrip()[:1] == b"[":
                 self._rest = held.lstrip()[1:]
                 return
-            for match in _EVENTS.finditer(held):
-                head = _object(held[: match.start()] + b'"traceEvents": []}')
-                if head is not None:
-                    self.ending.head.update(head)
-                    self._rest = held[match.end() :]
+            for match in islice(_EVENTS.finditer(held), tried, MOST_STARTS):
+                tried += 1
+                if self._starts_at(held, match):
                     return
             if len(held) > LONGEST_HEAD:
                 break
-        raise ValueError("no list of events")
+        start = _EVENTS.search(held)
+        if start is None:
+            raise ValueError("no list of events")
+        self._rest = held[start.end() :]  # what stands before it is beyond repair
+
+    def _starts_at(self, held: bytes, match: re.Match[bytes]) -> bool:
+        head = _object(held[: match.start()] + b'"traceEvents": []}')
+        if head is None:
+            return False
+        self.ending.head.update(head)
+        self._rest = held[match.end() :]
+        return True
 
     def _window(self, at_end: bool) -> tuple[list[Event], bool]:
         """The events that the window holds whole, and whether the list ends in it."""
@@ -123,7 +153,7 @@ class EventStream(Generic[Event]):
         if cut:
             try:
                 batch = self._decode(b"[" + self._rest[: cut[0]] + b"]")
-            except ValueError:
+            except (ValueError, RecursionError):
                 return self._one_by_one(at_end)
             self._rest = self._rest[cut[1] :]
             if not at_end:
@@ -148,70 +178,103 @@ class EventStream(Generic[Event]):
         return None
 
     def _one_by_one(self, at_end: bool) -> tuple[list[Event], bool]:
-        text = self._rest.decode("utf-8", errors="replace")
-        decoder = json.JSONDecoder(strict=False)
+        raw = self._rest
+        text = raw.decode("latin-1")  # a character a byte, so that places in the text are places in the file
         found: list[Event] = []
-        place, closed = 0, False
-        while True:
-            place = _past_comma(text, place)
-            if place >= len(text):
-                break
+        place, closed = _past_space(text, 0), False
+        while place < len(text) and not closed:
             if text[place] == "]":
-                place, closed = place + 1, True
+                after = _end_of_list(text, place, at_end)
+                closed = after == place
+            else:
+                after = self._end_of_value(text, place)
+                found += self._events(raw[place:after]) if after is not None else []
+            if after is None or self._in_vain > PATIENCE + self.ending.bytes:
                 break
-            try:
-                value, after = decoder.raw_decode(text, place)
-            except (ValueError, RecursionError):
-                next_event = _NEXT_EVENT.search(text, place)
-                if next_event is None:
-                    break
-                value, after = _repaired(text[place : next_event.start() + 1]), next_event.start() + 1
-                if value is None:
-                    self.ending.skipped += 1
-                else:
-                    self.ending.repaired += 1
-            event = self._convert(value) if isinstance(value, dict) else None
-            if event is not None:
-                found.append(event)
-            place = after
-        self._rest = text[place:].encode("utf-8", errors="replace")
-        if len(self._rest) > LONGEST_EVENT and not closed:
-            raise ValueError("an event without an end")
-        if at_end and not closed:
-            self.ending.truncated = self.ending.truncated or "it breaks off inside an event"
+            place = _past_space(text, after)
+        self._rest = raw[place:]
+        if not closed and not self.ending.truncated:
+            self.ending.truncated = self._cut_short(at_end)
         return found, closed
 
+    def _cut_short(self, at_end: bool) -> str | None:
+        """Why the reading ends before the list does, if it does."""
+        if self._in_vain > PATIENCE + self.ending.bytes:
+            return "too much of it is no JSON"
+        if len(self._rest) > LONGEST_EVENT:
+            return f"an event is longer than {LONGEST_EVENT >> 20} MiB"
+        return "it breaks off inside an event" if at_end else None
+
+    def _end_of_value(self, text: str, place: int) -> int | None:
+        """Where the value that starts at a place ends; one that is no JSON ends where the next event starts. None: not yet known."""
+        try:
+            return _DECODER.raw_decode(text, place)[1]
+        except RecursionError:
+            self._in_vain += _TOO_DEEP
+        except json.JSONDecodeError as error:
+            # the decoder says of a string without an end where it starts
+            self._in_vain += (len(text) if error.msg.startswith("Unterminated") else error.pos) - place
+        except ValueError:  # a number of more digits than Python converts
+            self._in_vain += _TOO_DEEP
+        following = _NEXT_EVENT.search(text, place)
+        return following.start() + 1 if following else None
+
+    def _events(self, raw: bytes) -> list[Event]:
+        """The event that a value is, repaired where it must be; none where it is no event."""
+        try:
+            return self._decode(b"[" + raw + b"]")
+        except (ValueError, RecursionError):
+            text = raw.decode("utf-8", errors="replace")
+        value = _loads(text)
+        if value is None:
+            value = _loads(_mended(text))
+            self.ending.repaired += value is not None
+            self.ending.skipped += value is None
+        event = self._convert(value) if isinstance(value, dict) else None
+        if event is None:
+            self._in_vain += _NO_EVENT
+            return []
+        return [event]
+
     def _read_tail(self) -> None:
-        """Keep the metadata after the events, where it can be read."""
-        tail = self._rest
+        """Keep the metadata after the events, where it can be read. A stream that breaks off there has lost no event."""
+        tail = self._rest[1:]
         for piece in self._chunks:
             tail += piece
             if len(tail) > LONGEST_HEAD:
                 return
-        rest = tail.strip().removeprefix(b",")
-        self.ending.head.update(_object(b"{" + rest) or {})
+        self.ending.truncated = None
+        self.ending.head.update(_object(b"{" + tail.strip().removeprefix(b",")) or {})
 
 
-def _past_comma(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n,":
-        place += 1
-    return place
+def _past_space(text: str, place: int) -> int:
+    """Past white space and commas."""
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _end_of_list(text: str, place: int, at_end: bool) -> int | None:
+    """The place itself where its bracket ends the list of events. After an event that could not be read it may end a list inside
+    of that: it is passed over if another object follows. None: what follows is not there yet."""
+    inside = _GOES_ON.match(text, place)
+    if inside:
+        return inside.end()
+    return place if at_end or not _CLOSERS.fullmatch(text, place) else None
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:
     text = raw.decode("utf-8", errors="replace")
     for attempt in (text, _mended(text)):
-        try:
-            value = json.loads(attempt, strict=False)
-        except (ValueError, RecursionError):
-            continue
-        return value if isinstance(value, dict) else None
+        value = _loads(attempt)
+        if value is not None:
+            return value if isinstance(value, dict) else None
     return None
 
 
-def _repaired(text: str) -> Any:
+def _loads(text: str) -> Any:
+    """The value, floating-point numbers as they are spelled; None of what is no JSON."""
     try:
-        return json.loads(_mended(text), strict=False)
+        return json.loads(text, strict=False, parse_float=str)
     except (ValueError, RecursionError):
         return None
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
-from math import prod
+from itertools import compress
 from typing import Any, BinaryIO
 
-import msgspec
 import numpy as np
 
 from advisor_mcp.errors import CannotAnswer
-from advisor_mcp.tracing.jsonstream import Ending, EventStream
+from advisor_mcp.tracing.events import Args, Event, blocks, convert, correlation, decoder, nanoseconds, whole
+from advisor_mcp.tracing.jsonstream import WINDOW, Ending, EventStream
 from advisor_mcp.tracing.kernels import is_communication
 from advisor_mcp.tracing.timeline import (
     UNKNOWN,
@@ -31,11 +30,9 @@ from advisor_mcp.tracing.timeline import (
 )
 
 MOST_EVENTS = 16_000_000
-SHORTEST_PYTHON_US = 50.0
+MOST_DEVICES = 256
+SHORTEST_PYTHON_NS = 50_000
 """Python functions below this are left out: they are most of a trace with stacks, and explain no gap worth a finding."""
-
-EXACT_BELOW = 2.0**42
-"""Microseconds up to which a double resolves half a nanosecond; beyond, times are decoded as decimals."""
 
 DEVICE_WORK = {
     "kernel": Work.COMPUTE,
@@ -72,6 +69,7 @@ SHAPED = (
     "norm",
 )
 STEP = "ProfilerStep"
+LONGEST_LABEL = 80
 _DTYPE_BYTES = {
     "float": 4, "float32": 4, "double": 8, "float64": 8, "half": 2, "float16": 2, "bfloat16": 2, "c10::half": 2,
     "c10::bfloat16": 2, "int": 4, "int32": 4, "long": 8, "int64": 8, "byte": 1, "char": 1, "uint8": 1, "int8": 1, "bool": 1,
@@ -79,156 +77,126 @@ _DTYPE_BYTES = {
 }  # fmt: skip
 
 
-class Args(msgspec.Struct, gc=False):
-    """The arguments that are read; every other one is skipped undecoded."""
-
-    correlation: Any = None
-    device: Any = None
-    stream: Any = None
-    bytes: Any = None
-    grid: Any = None
-    external: Any = msgspec.field(default=None, name="External id")
-    dims: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Dims")
-    types: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input type")
-    collective: Any = msgspec.field(default=None, name="Collective name")
-    elements_in: Any = msgspec.field(default=None, name="In msg nelems")
-    elements_out: Any = msgspec.field(default=None, name="Out msg nelems")
-    group_size: Any = msgspec.field(default=None, name="Group size")
-    dtype: Any = None
-    group: Any = msgspec.field(default=None, name="Process Group Name")
-    sequence: Any = msgspec.field(default=None, name="Seq")
-    allocated: Any = msgspec.field(default=None, name="Total Allocated")
-    reserved: Any = msgspec.field(default=None, name="Total Reserved")
-    device_id: Any = msgspec.field(default=None, name="Device Id")
-    device_type: Any = msgspec.field(default=None, name="Device Type")
+_NOTHING = Args()
+# the folders of a file outside the packages name users and machines
+_FOLDERS = re.compile(r"^(?:\w:)?[\\/~.](?:.*[\\/](?:site|dist)-packages[\\/]|.*[\\/])")
 
 
-class Event(msgspec.Struct, gc=False):
-    """One event of a Chrome trace; `ts` and `dur` in microseconds."""
+class _Kinds(dict[str | None, "Work | Host | None"]):
+    """What an event is by its category, however that is capitalised; None for those that are not looked at."""
 
-    ph: Any = None
-    cat: Any = None
-    name: Any = None
-    ts: Any = None
-    dur: Any = None
-    pid: Any = None
-    tid: Any = None
-    args: Args | None = None
+    def __init__(self) -> None:
+        for known in (DEVICE_WORK, HOST_KINDS):
+            self.update(known)
+            self.update({name.capitalize(): kind for name, kind in known.items()})
 
-
-class _ExactEvent(Event, gc=False):
-    """The same, with times that lose nothing."""
-
-    ts: Decimal | None = None
-    dur: Decimal | None = None
-
-
-def _convert(value: Mapping[str, Any]) -> Event | None:
-    """An event from a decoded object, whatever the types of its fields; None for one without a time."""
-    args = value.get("args")
-    known: dict[str, Any] = {}
-    if isinstance(args, Mapping):
-        for name, wanted in zip(Args.__struct_fields__, Args.__struct_encode_fields__, strict=True):
-            if wanted in args:
-                held = args[wanted]
-                known[name] = msgspec.Raw(json.dumps(held).encode()) if name in ("dims", "types") else held
-    fields = {name: value.get(name) for name in ("ph", "cat", "name", "ts", "dur", "pid", "tid")}
-    return Event(**fields, args=Args(**known) if known else None)
+    def __missing__(self, category: str | None) -> Work | Host | None:
+        return self.get((category or "").lower())
 
 
 class _Reading:
     """The columns of a trace while it is read."""
 
     def __init__(self) -> None:
-        self.names, self.threads, self.shapes = Names(), Names(), Names()
+        self.names, self.threads, self.shapes, self.streams = Names(), Names(), Names(), Names()
+        self.kinds = _Kinds()
         self.device = {name: array("q") for name in ("start", "end", "correlation", "bytes", "blocks")}
         self.device |= {name: array("i") for name in ("device", "stream", "name", "work")}
         self.host = {name: array("q") for name in ("start", "end", "correlation")}
         self.host |= {name: array("i") for name in ("thread", "name", "kind", "shape")}
         self.collectives: list[Collective] = []
         self.steps: list[tuple[str, int]] = []  # name and host row
-        self.window: list[int] = []
+        self.window: tuple[int, int] | None = None
         self.memory_peaks: dict[int, tuple[int, int]] = {}
-        self.streams = Names()
         self.communication: dict[int, bool] = {}
-        self.events = 0
+        self.shaped: dict[int, bool] = {}
+        self.has_phases = False
+        self.untimed = 0
 
     def take(self, events: Sequence[Event]) -> None:
         """Add a batch: sort its events by what they are, convert their times at once, append the columns."""
-        on_device: list[tuple[Event, Work]] = []
-        on_host: list[tuple[Event, Host]] = []
+        on_device: list[Event] = []
+        on_host: list[Event] = []
+        works: list[Work] = []
+        hosts: list[Host] = []
+        kinds = self.kinds
         for event in events:
-            category = event.cat
-            if event.ph != "X":
-                self.events += event.ph is not None
-                if event.ph == "i" or event.ph == "I":
-                    self._instant(event)
-                continue
-            self.events += 1
-            if type(category) is not str or event.ts is None:
-                continue
-            kind = HOST_KINDS.get(category)
-            if kind is None:
-                category = category.lower()
-                work = DEVICE_WORK.get(category)
-                if work is not None:
-                    on_device.append((event, work))
-                    continue
-                kind = HOST_KINDS.get(category)
-                if kind is None:
-                    continue
-            if kind is Host.PYTHON and (not event.dur or event.dur < SHORTEST_PYTHON_US):
-                continue
-            on_host.append((event, kind))
+            if event.ph == "X":
+                kind = kinds[event.cat]
+                if type(kind) is Host:
+                    on_host.append(event)
+                    hosts.append(kind)
+                elif type(kind) is Work:
+                    on_device.append(event)
+                    works.append(kind)
+            elif event.ph == "i" or event.ph == "I":
+                self._instant(event)
+        self.has_phases = self.has_phases or any(event.ph is not None for event in events)
         if on_device:
-            self._take_device(on_device)
+            self._take_device(on_device, np.array(works, np.int32))
         if on_host:
-            self._take_host(on_host)
+            self._take_host(on_host, np.array(hosts, np.int32))
 
-    def _take_device(self, found: list[tuple[Event, Work]]) -> None:
-        into, names = self.device, self.names
-        first = len(into["start"])
-        _append_times(into["start"], into["end"], [event for event, _ in found])
-        for row, (event, work) in enumerate(found, first):
-            args = event.args or Args()
-            name = names(str(event.name))
-            if work is Work.COMPUTE and self._communicates(name, event.name):
-                work = Work.COMMUNICATION
-                self._collective(row, args)
-            into["work"].append(work)
-            into["name"].append(name)
-            into["device"].append(_whole(args.device if args.device is not None else event.pid, 0, 2**31))
-            into["stream"].append(self.streams(str(args.stream if args.stream is not None else event.tid)))
-            into["correlation"].append(_correlation(args))
-            into["bytes"].append(_whole(args.bytes))
-            into["blocks"].append(_product(args.grid))
+    def _times(self, events: list[Event]) -> tuple[Any, Any, Any]:
+        """Starts and durations, and a mask of the events that have them; the others are counted."""
+        start, timed = nanoseconds([event.ts for event in events])
+        duration, measured = nanoseconds([event.dur or 0 for event in events])
+        self.untimed += len(events) - int((timed & measured).sum())
+        return start, np.maximum(duration, 0), timed & measured
 
-    def _take_host(self, found: list[tuple[Event, Host]]) -> None:
-        into, names, threads = self.host, self.names, self.threads
-        first = len(into["start"])
-        _append_times(into["start"], into["end"], [event for event, _ in found])
-        add_name, add_thread, add_kind = into["name"].append, into["thread"].append, into["kind"].append
+    def _take_device(self, events: list[Event], work: Any) -> None:
+        into, streams = self.device, self.streams.known
+        start, duration, kept = self._times(events)
+        events = list(compress(events, kept.tolist()))
+        names = [self.names.known[event.name] for event in events]
+        first = len(into["name"])
+        work = work[kept]
+        for row in np.flatnonzero(work == Work.COMPUTE).tolist():
+            if self._communicates(names[row], events[row].name):
+                work[row] = Work.COMMUNICATION
+                self._collective(first + row, events[row].args or _NOTHING)
+        _append(into, start=start[kept], end=(start + duration)[kept], work=work)
+        into["name"].extend(names)
+        for event in events:
+            args = event.args or _NOTHING
+            into["device"].append(whole(args.device if args.device is not None else event.pid, 0, 2**31))
+            into["stream"].append(streams[str(args.stream if args.stream is not None else event.tid)])
+            into["correlation"].append(correlation(args))
+            into["bytes"].append(whole(args.bytes))
+            into["blocks"].append(blocks(args.grid))
+
+    def _take_host(self, events: list[Event], kind: Any) -> None:
+        into, known, threads = self.host, self.names.known, self.threads.known
+        start, duration, kept = self._times(events)
+        kept &= (kind != Host.PYTHON) | (duration >= SHORTEST_PYTHON_NS)
+        events, kind = list(compress(events, kept.tolist())), kind[kept]
+        first, names = len(into["name"]), []
         add_correlation, add_shape = into["correlation"].append, into["shape"].append
-        for row, (event, kind) in enumerate(found, first):
-            name, args = str(event.name), event.args
-            add_name(names(name))
-            add_thread(threads(f"{event.pid}/{event.tid}"))
-            add_kind(kind)
-            add_correlation(_correlation(args) if kind is Host.API and args else UNKNOWN)
-            add_shape(self._shape(name, args) if kind is Host.OPERATOR and args else UNKNOWN)
-            if name.startswith(STEP):
-                self.steps.append((name, row))
+        for event, is_kind in zip(events, kind.tolist(), strict=True):
+            spelled, args = event.name, event.args
+            name = known[spelled if is_kind != Host.PYTHON else _FOLDERS.sub("", spelled)]
+            names.append(name)
+            add_correlation(correlation(args) if args and is_kind == Host.API else UNKNOWN)
+            add_shape(self._shape(name, spelled, args) if args and is_kind == Host.OPERATOR else UNKNOWN)
+            if spelled.startswith(STEP):
+                self.steps.append((printable(spelled, LONGEST_LABEL), first + len(names) - 1))
+        _append(into, start=start[kept], end=(start + duration)[kept], kind=kind)
+        into["name"].extend(names)
+        into["thread"].extend([threads[f"{event.pid}/{event.tid}"] for event in events])
 
-    def _shape(self, name: str, args: Args) -> int:
+    def _shape(self, index: int, name: str, args: Args) -> int:
         dims = bytes(args.dims)
-        if not dims or not any(word in name for word in SHAPED):
+        if not dims:
             return UNKNOWN
-        return self.shapes((dims + b"|" + bytes(args.types)).decode("utf-8", "replace"))
+        shaped = self.shaped.get(index)
+        if shaped is None:
+            shaped = self.shaped[index] = any(word in name for word in SHAPED)
+        return self.shapes((dims + b"|" + bytes(args.types)).decode("utf-8", "replace")) if shaped else UNKNOWN
 
-    def _communicates(self, index: int, name: Any) -> bool:
+    def _communicates(self, index: int, name: str) -> bool:
         known = self.communication.get(index)
         if known is None:
-            known = self.communication[index] = is_communication(str(name))
+            known = self.communication[index] = is_communication(name)
         return known
 
     def _collective(self, row: int, args: Args) -> None:
@@ -238,97 +206,43 @@ class _Reading:
         self.collectives.append(
             Collective(
                 row,
-                printable(str(args.collective))[:64],
-                max(_whole(args.elements_in), 0) * size,
-                max(_whole(args.elements_out), 0) * size,
-                _whole(args.group_size, 0),
-                str(args.group or "")[:64],
-                _whole(args.sequence),
+                printable(str(args.collective), LONGEST_LABEL),
+                max(whole(args.elements_in), 0) * size,
+                max(whole(args.elements_out), 0) * size,
+                whole(args.group_size, 0),
+                printable(str(args.group or ""), LONGEST_LABEL),
+                whole(args.sequence),
             )
         )
 
     def _instant(self, event: Event) -> None:
-        if event.name == "[memory]" and event.args is not None and _whole(event.args.device_type, 0) != 0:
-            index = _whole(event.args.device_id, 0)
-            allocated, reserved = _whole(event.args.allocated, 0), _whole(event.args.reserved, 0)
+        if event.name == "[memory]" and event.args is not None and whole(event.args.device_type, 0) != 0:
+            index = whole(event.args.device_id, 0, MOST_DEVICES)
+            allocated, reserved = whole(event.args.allocated, 0), whole(event.args.reserved, 0)
             known = self.memory_peaks.get(index, (0, 0))
             self.memory_peaks[index] = (max(known[0], allocated), max(known[1], reserved))
-        elif isinstance(event.name, str) and event.name.startswith("Record Window") and event.ts is not None:
-            self.window.append(_nanoseconds([event.ts])[0])
+        elif event.name.startswith("Record Window"):
+            found, timed = nanoseconds([event.ts])
+            if timed[0]:
+                time = int(found[0])
+                self.window = (min(time, self.window[0]), max(time, self.window[1])) if self.window else (time, time)
 
 
-def _correlation(args: Args) -> int:
-    """What links a launch with its device event; roctracer wrote it under the other name."""
-    return _whole(args.correlation if args.correlation is not None else args.external)
+def _append(into: dict[str, array[int]], **columns: Any) -> None:
+    for name, found in columns.items():
+        into[name].frombytes(found.tobytes())
 
 
-def _append_times(starts: array[int], ends: array[int], events: list[Event]) -> None:
-    start = _nanoseconds([event.ts for event in events])
-    duration = _nanoseconds([event.dur or 0 for event in events])
-    starts.frombytes(start.tobytes())
-    ends.frombytes((start + np.maximum(duration, 0)).tobytes())
+def read_kineto(
+    file: BinaryIO, source: str, check: Callable[[int], None] = lambda _: None, window: int = WINDOW
+) -> Timeline:
+    """The timeline of a trace, from its uncompressed bytes; `check` is called with the bytes read after every window.
 
-
-def _nanoseconds(microseconds: list[Any]) -> Any:
-    """Times in microseconds (whole, floating or decimal) as int64 nanoseconds, rounded to the nearest."""
-    try:
-        given = np.array(microseconds)
-        if given.dtype.kind in "iu":
-            return given.astype(np.int64) * 1000
-        if given.dtype.kind == "f" and not np.isnan(given).any() and np.abs(given).max(initial=0) < 9e15:
-            whole = np.floor(given)
-            return whole.astype(np.int64) * 1000 + np.rint((given - whole) * 1000).astype(np.int64)
-    except (ValueError, OverflowError):
-        pass
-    return np.array([_one(value) for value in microseconds], np.int64)
-
-
-def _one(value: Any) -> int:
-    try:
-        found = int((Decimal(str(value)) * 1000).to_integral_value())
-    except (ArithmeticError, ValueError):
-        return 0
-    return found if abs(found) < 2**62 else 0
-
-
-def _whole(value: Any, default: int = UNKNOWN, limit: int = 2**62) -> int:
-    if type(value) is int:
-        return value if -limit < value < limit else default
-    try:
-        found = int(value)
-    except (TypeError, ValueError, OverflowError):
-        return default
-    return found if -limit < found < limit else default
-
-
-def _product(grid: Any) -> int:
-    if not isinstance(grid, list) or not grid or not all(type(part) is int and 0 < part < 2**32 for part in grid):
-        return UNKNOWN
-    return min(prod(grid), 2**62)
-
-
-def read_kineto(file: BinaryIO, source: str, check: Callable[[int], None] = lambda _: None) -> Timeline:
-    """The timeline of a trace, from its uncompressed bytes; `check` is called with the bytes read after every batch.
-
-    Raises `CannotAnswer` where there is no list of events.
+    Raises `CannotAnswer` where there is no list of events, or none that can be a trace's.
     """
-    quick, exact = msgspec.json.Decoder(list[Event]), msgspec.json.Decoder(list[_ExactEvent])
-    coarse = False
-
-    def decode(raw: bytes) -> list[Event]:
-        nonlocal coarse
-        if not coarse:
-            events = quick.decode(raw)
-            coarse = any(type(event.ts) is float and abs(event.ts) >= EXACT_BELOW for event in events)
-            if not coarse:
-                return events
-        try:
-            return list[Event](exact.decode(raw))
-        except msgspec.ValidationError:
-            return quick.decode(raw)
-
-    stream = EventStream(file, decode, _convert)
+    stream = EventStream(file, decoder(), convert, window)
     reading = _Reading()
+    needs = ["a trace as torch.profiler exports it"]
     try:
         for batch in stream.batches():
             reading.take(batch)
@@ -337,14 +251,12 @@ def read_kineto(file: BinaryIO, source: str, check: Callable[[int], None] = lamb
                 stream.ending.truncated = f"only the first {stream.ending.events:,} events were read"
                 break
     except ValueError as error:
-        raise CannotAnswer(
-            f"{source} holds no trace that can be read: {error}", needs=["a trace as torch.profiler exports it"]
-        ) from None
-    if not reading.events:
-        raise CannotAnswer(
-            f"{source} holds no trace that can be read: no event in it has a phase",
-            needs=["a trace as torch.profiler exports it"],
-        )
+        raise CannotAnswer(f"{source} holds no trace that can be read: {error}", needs) from None
+    if not reading.has_phases:
+        raise CannotAnswer(f"{source} holds no trace that can be read: no event in it has a phase", needs)
+    devices = len(np.unique(column(reading.device["device"])))
+    if devices > MOST_DEVICES:
+        raise CannotAnswer(f"{source} names {devices:,} devices, more than one process can use", needs)
     return _timeline(source, reading, stream.ending)
 
 
@@ -361,7 +273,7 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
         device_events=device_events(**device),
         host_events=host_events(**host),
         names=reading.names.listed(),
-        shapes=reading.shapes.listed(),
+        shapes=list(reading.shapes.known),
         steps=tuple(sorted(_distinct(steps), key=lambda step: step.start)),
         collectives=tuple(
             Collective(
@@ -372,8 +284,8 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
         devices=_devices(head.get("deviceProperties")),
         rank=_named_whole(distributed, "rank"),
         world_size=_named_whole(distributed, "world_size"),
-        base_ns=max(_whole(head.get("baseTimeNanoseconds"), 0), 0),
-        window=(min(reading.window), max(reading.window)) if len(reading.window) > 1 else None,
+        base_ns=max(whole(head.get("baseTimeNanoseconds"), 0), 0),
+        window=reading.window,
         memory_peaks=reading.memory_peaks,
         recorded=frozenset(
             name for name in ("with_stack", "profile_memory", "record_shapes", "with_flops") if head.get(name)
@@ -381,7 +293,7 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
         events=ending.events,
         bytes=ending.bytes,
         truncated=ending.truncated,
-        skipped=ending.skipped,
+        skipped=ending.skipped + reading.untimed,
         repaired=ending.repaired,
     )
 
@@ -397,17 +309,17 @@ def _distinct(steps: list[Span]) -> list[Span]:
 
 
 def _named_whole(of: Mapping[str, Any], name: str) -> int | None:
-    found = _whole(of.get(name))
+    found = whole(of.get(name))
     return found if found >= 0 else None
 
 
 def _devices(given: Any) -> dict[int, Device]:
     found: dict[int, Device] = {}
     for one in given if isinstance(given, list) else ():
-        if isinstance(one, dict) and _whole(one.get("id")) >= 0:
-            major, minor = _whole(one.get("computeMajor")), _whole(one.get("computeMinor"), 0)
-            found[_whole(one["id"])] = Device(
-                printable(str(one.get("name") or ""))[:80],
+        if isinstance(one, dict) and whole(one.get("id")) >= 0:
+            major, minor = whole(one.get("computeMajor")), whole(one.get("computeMinor"), 0)
+            found[whole(one["id"])] = Device(
+                printable(str(one.get("name") or ""), LONGEST_LABEL),
                 _named_whole(one, "numSms"),
                 (major, minor) if major >= 0 else None,
                 _named_whole(one, "totalGlobalMem"),

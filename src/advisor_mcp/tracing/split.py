@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
-from advisor_mcp.tracing import intervals
+from advisor_mcp.tracing import host, intervals
 from advisor_mcp.tracing.host import Hosts
 from advisor_mcp.tracing.intervals import Column, Set
 from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Span, Timeline, Work
 
 SHORT_GAP_NS = 30_000
-"""HTA's `consecutive_kernel_delay`: a gap below it between kernels that were launched in time is the device's own."""
+"""HTA's `consecutive_kernel_delay` (30; its docstring says nanoseconds, it is held against microseconds): a gap below it between
+kernels that were launched in time is the device's own."""
 
-HOST, DATALOADER, SYNCHRONISATION, API, STREAM_WAIT, SHORT, UNLINKED = (
-    "host", "dataloader", "synchronisation", "api_calls", "stream_wait", "short_gaps", "unlinked",
-)  # fmt: skip
-CAUSES = (HOST, DATALOADER, SYNCHRONISATION, API, STREAM_WAIT, SHORT, UNLINKED)
+HOST, DATALOADER, SYNCHRONISATION, API = host.CAUSES
+STREAM_WAIT, SHORT, UNLINKED = "stream_wait", "short_gaps", "unlinked"
+CAUSES = (*host.CAUSES, STREAM_WAIT, SHORT, UNLINKED)
+_PLACE = {cause: place for place, cause in enumerate(CAUSES)}
 
 
 @dataclass(frozen=True)
@@ -87,23 +89,36 @@ def busy(events: DeviceEvents) -> Busy:
 
 def split(device: int, sets: Busy, start: int, end: int) -> Split:
     """The parts of the window [start, end)."""
-    lengths = [
-        intervals.length(intervals.clipped(one, start, end))
+    return splits(device, sets, [(start, end)])[0]
+
+
+def splits(device: int, sets: Busy, windows: Sequence[tuple[int, int]]) -> list[Split]:
+    """The parts of each of some windows [start, end)."""
+    starts, ends = np.array(windows, np.int64).reshape(-1, 2).T
+    covered = [
+        intervals.covered(starts, ends, one).tolist()
         for one in (sets.compute, sets.exposed_communication, sets.exposed_copy, sets.communication, sets.copy)
     ]
-    compute, communication, copy = lengths[:3]
-    idle = end - start - compute - communication - copy
-    return Split(device, start, end, compute, communication, copy, idle, *lengths[3:])
+    return [
+        Split(device, start, end, compute, apart, copied, end - start - compute - apart - copied, communication, copy)
+        for (start, end), compute, apart, copied, communication, copy in zip(windows, *covered, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class Gaps:
-    """The idle gaps of one device, cut where their cause changes: the row of the event after each, and what held it up."""
+    """The idle gaps of one device, cut where their cause changes: the row of the event after each, and what held it up as a
+    place in `CAUSES`."""
 
     start: Column
     end: Column
     next: Column
-    cause: list[str]
+    place: npt.NDArray[np.int8]
+
+    @property
+    def cause(self) -> list[str]:
+        """What held up the event after each gap."""
+        return [CAUSES[place] for place in self.place]
 
     @cached_property
     def duration(self) -> Column:
@@ -116,7 +131,7 @@ class Gaps:
 
     def of(self, *causes: str) -> Column:
         """The rows of gaps with one of the causes."""
-        return np.array([row for row, cause in enumerate(self.cause) if cause in causes], np.int64)
+        return np.flatnonzero(np.isin(self.place, [_PLACE[cause] for cause in causes]))
 
 
 def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
@@ -136,16 +151,16 @@ def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
     until = end.copy()
     until[late] = np.clip(timeline.host_events.end[call[late]], start[late], end[late])
     until[end - until < SHORT_GAP_NS] = end[end - until < SHORT_GAP_NS]
-    host = hosts.causes(start[late], until[late])
-    first = np.where(known, np.where(end - start < SHORT_GAP_NS, SHORT, STREAM_WAIT), UNLINKED).astype(object)
-    first[late] = host
+    first = np.where(end - start < SHORT_GAP_NS, _PLACE[SHORT], _PLACE[STREAM_WAIT]).astype(np.int8)
+    first[~known] = _PLACE[UNLINKED]
+    first[late] = hosts.causes(start[late], until[late])
     cut = np.flatnonzero(late & (until < end))
     order = np.argsort(np.concatenate((start, until[cut])), kind="stable")
     return Gaps(
         np.concatenate((start, until[cut]))[order],
         np.concatenate((until, end[cut]))[order],
         np.concatenate((after, after[cut]))[order],
-        [str(cause) for cause in np.concatenate((first, np.full(len(cut), STREAM_WAIT, object)))[order]],
+        np.concatenate((first, np.full(len(cut), _PLACE[STREAM_WAIT], np.int8)))[order],
     )
 
 

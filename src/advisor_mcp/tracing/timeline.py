@@ -6,6 +6,7 @@ by start, so are those of host events.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ from advisor_mcp.tracing.intervals import Column
 Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 UNKNOWN = -1
+LONGEST_NAME = 8_192
+MOST_NAMES = 65_536
+"""Bounds on what a file can make us hold; real traces have thousands of names, of up to about 5,000 characters."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
 class Work(IntEnum):
@@ -42,25 +48,35 @@ class Host(IntEnum):
 
 
 class Names:
-    """Strings, each held once."""
+    """Strings, each held once and known by its index. Very long ones are cut, and those beyond very many share one index."""
 
     def __init__(self) -> None:
-        self.known: dict[str, int] = {}
+        self.known = _Numbered()
 
     def __call__(self, name: str) -> int:
-        found = self.known.get(name)
-        if found is None:
-            found = self.known[name] = len(self.known)
-        return found
+        return self.known[name]
 
     def listed(self) -> list[str]:
-        """The strings in the order of their indices, each as `printable`."""
+        """The strings in the order of their indices, as they may be printed."""
         return [printable(name) for name in self.known]
 
 
-def printable(text: str) -> str:
-    """The text with a question mark for each half of a surrogate pair: JSON may hold one, and no encoding has a form for it."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+class _Numbered(dict[str, int]):
+    """Numbers strings when they are first looked up."""
+
+    def __missing__(self, name: str) -> int:
+        if len(name) > LONGEST_NAME:
+            return self[name[:LONGEST_NAME]]
+        if len(self) >= MOST_NAMES:
+            return self.setdefault("(further names)", len(self))
+        self[name] = len(self)
+        return self[name]
+
+
+def printable(text: str, longest: int = LONGEST_NAME) -> str:
+    """The text, cut, without what no terminal and no encoding should be given: control characters and halves of characters."""
+    text = text[:longest]
+    return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("�", text)
 
 
 @dataclass(frozen=True)
@@ -204,20 +220,35 @@ def device_events(
     bytes: Any,
     blocks: Any,
 ) -> DeviceEvents:
-    """Columns in any order as sorted device events."""
+    """Columns in any order as sorted device events. The columns are taken over: they are sorted in place."""
     order = np.lexsort((end, start))
-    device, stream, name, work = (np.asarray(column, np.int32)[order] for column in (device, stream, name, work))
-    correlation, bytes, blocks = (np.asarray(column, np.int64)[order] for column in (correlation, bytes, blocks))
-    return DeviceEvents(start[order], end[order], device, stream, name, work, correlation, bytes, blocks)
+    start, end, correlation, bytes, blocks = (
+        _ordered(column, order, np.int64) for column in (start, end, correlation, bytes, blocks)
+    )
+    device, stream, name, work = (_ordered(column, order, np.int32) for column in (device, stream, name, work))
+    return DeviceEvents(start, end, device, stream, name, work, correlation, bytes, blocks)
 
 
 def host_events(
     start: Column, end: Column, thread: Any, name: Any, kind: Any, correlation: Any, shape: Any
 ) -> HostEvents:
-    """Columns in any order as sorted host events; of those with one start the longest, which encloses the others, is first."""
+    """Columns in any order as sorted host events; of those with one start the longest, which encloses the others, is first.
+
+    The columns are taken over: they are sorted in place.
+    """
     order = np.lexsort((-end, start))
-    thread, name, kind, shape = (np.asarray(column, np.int32)[order] for column in (thread, name, kind, shape))
-    return HostEvents(start[order], end[order], thread, name, kind, np.asarray(correlation, np.int64)[order], shape)
+    start, end, correlation = (_ordered(column, order, np.int64) for column in (start, end, correlation))
+    thread, name, kind, shape = (_ordered(column, order, np.int32) for column in (thread, name, kind, shape))
+    return HostEvents(start, end, thread, name, kind, correlation, shape)
+
+
+def _ordered(given: Any, order: npt.NDArray[np.int64], dtype: Any) -> Any:
+    """The column in another order, in its own place where it can be: a large trace is held once, not twice."""
+    held = np.asarray(given, dtype)
+    if not held.flags.writeable:
+        return held[order]
+    held[:] = held[order]
+    return held
 
 
 def column(of: array[int]) -> Any:

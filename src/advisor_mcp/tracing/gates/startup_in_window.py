@@ -40,11 +40,9 @@ def startup_in_window(case: Case) -> Iterator[Observation]:
     - copy-bound
     - idle
 
-    ## Withholds
-    - host-sync
-
     ## References
-    - facebookresearch/HolisticTraceAnalysis: tests/data/critical_path/alexnet
+    - facebookresearch/HolisticTraceAnalysis@f4d0062: tests/data/critical_path/alexnet (a window that is nearly all start-up)
+    - torch 2.13: torch/profiler/profiler.py (schedule)
     """
     if case.percent(case.startup) < SHARE:
         return

@@ -40,7 +40,7 @@ def truncated_json(case: Case) -> Iterator[Observation]:
     if timeline.truncated or timeline.skipped:
         what = [f"the file is cut short: {timeline.truncated}"] if timeline.truncated else []
         if timeline.skipped:
-            what.append(f"{timeline.skipped:,} events are no JSON and were left out")
+            what.append(f"{timeline.skipped:,} events could not be read and were left out")
         yield Observation(
             message=f"{timeline.events:,} events were read ({timeline.bytes:,} bytes); {'; '.join(what)}.",
             measured=timeline.skipped,

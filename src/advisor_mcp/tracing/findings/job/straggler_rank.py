@@ -21,7 +21,7 @@ def straggler_rank(job: Job) -> Iterator[Observation]:
 
     ## Formula
     wait of a rank = duration of its part of a collective - the shortest part of that collective; a straggler has the shortest part of at
-    least half of the time that is waited, over matched collectives (TraceLens)
+    least half of the time that is waited, over matched collectives (TraceLens takes waits from the starts, which needs equal clocks)
 
     ## Threshold
     2 % of the span waited on average by the others (nsys-ai's for communication), in at least 4 collectives
@@ -37,7 +37,7 @@ def straggler_rank(job: Job) -> Iterator[Observation]:
     advisor-mcp inspect-gpus on that rank's machine under load: clocks, throttling, PCIe.
 
     ## References
-    - AMD-AGI/TraceLens: TraceLens/NcclAnalyser/nccl_analyser.py
+    - AMD-AGI/TraceLens@171dd74: TraceLens/NcclAnalyser/nccl_analyser.py (comm_latency, build_df_straggler_summary)
     """
     matched = [one for one in job.matched if len(one.durations) == len(job.ranks)]
     if len(job.ranks) < 2 or len(matched) < FEWEST:

@@ -22,7 +22,7 @@ def copy_bound(case: Case) -> Iterator[Observation]:
     |(M without C) without N| / span, with M the union of copies (TraceLens' exposed memcpy)
 
     ## Threshold
-    5 % of the span (torch-tb-profiler's for time that is not compute)
+    5 % of the span (chosen here, as torch-tb-profiler does for the data loader)
 
     ## Could also be
     - offloading of parameters or optimizer state: then it is what the setting costs
@@ -36,7 +36,7 @@ def copy_bound(case: Case) -> Iterator[Observation]:
     Bytes a second of these copies against the link's: advisor-mcp benchmark-device measures it.
 
     ## References
-    - AMD-AGI/TraceLens: TraceLens/TreePerf/gpu_event_analyser.py
+    - AMD-AGI/TraceLens@171dd74: TraceLens/TreePerf/gpu_event_analyser.py (compute_metrics_dict)
     - https://docs.pytorch.org/tutorials/intermediate/pinmem_nonblock.html
     """
     share = case.percent(case.split.exposed_copy)

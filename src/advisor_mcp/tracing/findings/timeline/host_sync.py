@@ -26,7 +26,7 @@ def host_sync(case: Case) -> Iterator[Observation]:
     or within 5 microseconds after it / span
 
     ## Threshold
-    2 % of the span and 1 ms (nsys-ai)
+    2 % of the span and 1 ms (nsys-ai's two bounds, there on the time in the calls over kernel time)
 
     ## Could also be
     - the wait at the end of a step that a benchmark adds on purpose
@@ -34,13 +34,14 @@ def host_sync(case: Case) -> Iterator[Observation]:
 
     ## Change
     Take .item(), .cpu(), .tolist(), bool(tensor), nonzero() and printing of losses out of the step, or do them every n-th step; copy with
-    non_blocking=True from pinned memory. torch.cuda.set_sync_debug_mode("warn") names the lines.
+    non_blocking=True from pinned memory. torch.cuda.set_sync_debug_mode("warn") names most of the lines.
 
     ## Next measurement
     The same steps under torch.cuda.set_sync_debug_mode("warn").
 
     ## References
     - https://docs.pytorch.org/docs/stable/generated/torch.cuda.set_sync_debug_mode.html
+    - GindaChen/nsys-ai@ab196ea: src/nsys_ai/skills/builtins/root_cause_matcher.py (_check_sync_apis)
     """
     gaps = case.gaps
     calls = case.hosts.blocked_at(gaps.start)
