@@ -65,3 +65,5 @@ def test_short_names_drop_return_types_arguments_and_templates() -> None:
     functor = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>, std::array<char*, 3ul> >(int)"
     assert short(functor) == "at::native::vectorized_elementwise_kernel (CUDAFunctor_add)"
     assert short("x" * 200) == "x" * 89 + "…"
+    # Nsight Systems' spelling of a namespace without a name
+    assert short("void at::native::<unnamed>::CatArrayBatchedCopy<int>(int)") == "at::native::CatArrayBatchedCopy"

@@ -31,11 +31,11 @@ def waiting() -> Made:
 def test_the_lead_says_where_the_time_went_why_and_what_to_do_first() -> None:
     where, because, first = lead(waiting())
     # from the first kernel at 400 to the end at 3,000 microseconds: 1,800 busy, 800 idle
-    assert where == "Of the 2.6 ms that were recorded, the GPU spent 69 % computing and 31 % doing nothing."
+    assert where == "Of the 2.6 ms that were recorded, the GPU spent 69.2 % computing and 30.8 % doing nothing."
     assert because == "100 % of the idle time has one reason: the next batch of data was not ready."
     assert first.startswith("Do this first (dataloader-stall): DataLoader(num_workers=4 or more")
     # two waits of 395 microseconds lie in that span: 790 / 2,600
-    assert first.endswith("That can save at most 30 % of the time.")
+    assert first.endswith("That can save at most 30.4 % of the time.")
 
 
 def test_a_busy_trace_is_said_to_need_nothing() -> None:
@@ -81,7 +81,7 @@ def test_a_time_is_said_with_three_digits_in_a_unit_that_fits(nanoseconds: float
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(0, "0 %"), (0.04, "less than 0.1 %"), (3.44, "3.4 %"), (9.97, "10 %"), (54.6, "55 %"), (99.98, "99.9 %"), (100, "100 %")],
+    [(0, "0 %"), (0.04, "less than 0.1 %"), (3.44, "3.4 %"), (9.97, "10 %"), (54.62, "54.6 %"), (54, "54 %"), (99.98, "99.9 %"), (100, "100 %")],
 )  # fmt: skip
 def test_a_share_that_is_not_quite_all_or_nothing_is_not_called_so(value: float, told: str) -> None:
     assert words.share(value) == told

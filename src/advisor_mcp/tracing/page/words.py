@@ -116,12 +116,11 @@ def time(nanoseconds: float) -> str:
 
 
 def share(value: float) -> str:
-    """A percentage as it is said: one decimal, none from 10 on, and never 0 or 100 for what is not quite."""
-    if 0 < value < 0.1:
+    """A percentage as it is said: with one decimal, and never 0 or 100 for what is not quite."""
+    if 0 < value < 0.05:
         return "less than 0.1 %"
-    if 99.5 <= value < 100:
-        return f"{min(value, 99.9):.1f} %"
-    return f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
+    told = f"{min(value, 99.9) if value < 100 else value:.1f}"
+    return f"{told.removesuffix('.0')} %"
 
 
 def title(diagnosis: Diagnosis) -> str:
@@ -155,7 +154,7 @@ def _where(worst: Case, devices: int) -> str:
             "if there was one, record it as well (see the doubts below)."
         )
     split = worst.split
-    shares = {part: worst.percent(getattr(split, part)) for part in PARTS}
+    shares = {part: percent(worst.percent(getattr(split, part))) for part in PARTS}
     heard = sorted((part for part in PARTS if shares[part] >= TOLD_PERCENT), key=lambda part: -shares[part])
     told = [f"{share(shares[part])} {PARTS[part].sentence}" for part in heard]
     which = f"the slowest of {devices} GPUs ({label(worst)})" if devices > 1 else "the GPU"
