@@ -122,6 +122,10 @@ class Unit:
         """Whether it is on, in the spellings that tools read as such; None where it is neither or not known."""
         return as_truth(self.value(name, default))
 
+    def on(self, *names: str) -> Setting | None:
+        """The first of these switches that is on."""
+        return next((self.settings[name] for name in names if name in self.settings and self.truth(name) is True), None)
+
     def items(self, name: str) -> list[Any] | None:
         """The value as a list; text is cut at commas and blanks, one value is a list of one. None: not set or unknown."""
         value = self.value(name)

@@ -35,11 +35,6 @@ def named_since(unit: Unit, package: str, version: str) -> bool:
     return named is not None and named >= (versions.parse(version) or ())
 
 
-def on(unit: Unit, *names: str) -> Setting | None:
-    """The first of these switches that is on."""
-    return next((unit[name] for name in names if name in unit and unit.truth(name) is True), None)
-
-
 def lower(unit: Unit, name: str, default: str | None = None) -> str | None:
     """A text setting in small letters."""
     text = unit.text(name, default)
@@ -117,7 +112,7 @@ def fsdp_of(unit: Unit, job: Job) -> Setting | None:
     for other in accelerated(unit, job):
         if other.text("distributed_type") == "FSDP":
             return other["distributed_type"]
-        if other.tool == "accelerate_launch" and (switch := on(other, "use_fsdp")) is not None:
+        if other.tool == "accelerate_launch" and (switch := other.on("use_fsdp")) is not None:
             return switch
     return None
 

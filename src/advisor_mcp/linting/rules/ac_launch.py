@@ -6,7 +6,6 @@ from advisor_mcp.linting.edits import advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
 from advisor_mcp.linting.rules._ft import idle, used, whole
-from advisor_mcp.linting.rules._hf import on
 from advisor_mcp.linting.unit import Unit
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")
@@ -59,7 +58,7 @@ def one_gpu_for_several_processes(unit: Unit, job: Job) -> Found:
     - accelerate 1.15.0, commands/launch.py, _validate_launch_command
     """
     ids, processes, machines = _gpu_ids(unit), unit.number("num_processes", 1), unit.number("num_machines", 1)
-    if ids is None or not processes or not machines or on(unit, "use_cpu"):
+    if ids is None or not processes or not machines or unit.on("use_cpu"):
         return
     multi = unit.text("distributed_type") == "MULTI_GPU" and machines <= 1
     if (multi and len(ids) < 2) or len(ids) < processes // machines:

@@ -8,7 +8,7 @@ from advisor_mcp.linting.edits import Fix, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
 from advisor_mcp.linting.rules._ft import strategy, whole
-from advisor_mcp.linting.rules._hf import GROUPED, grouped, on, single
+from advisor_mcp.linting.rules._hf import GROUPED, grouped, single
 from advisor_mcp.linting.unit import Setting, Unit
 
 TRL = ("trl",)
@@ -349,7 +349,7 @@ def batch_size_search_with_groups(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/grpo_config.py
     """
-    search = on(unit, "auto_find_batch_size")
+    search = unit.on("auto_find_batch_size")
     if search is not None and grouped(unit):
         yield Problem(
             search,
