@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile
+from advisor_mcp.linting.source import SourceFile, Utf8
 from advisor_mcp.linting.tree import (
     DEEPEST,
     MOST_NODES,
@@ -84,18 +84,15 @@ def _parser() -> Any:
 
 class _Builder:
     def __init__(self, source: SourceFile, text: str) -> None:
-        self.source, self.data = source, text.encode()
-        self.ascii, self.count = source.text.isascii(), 0
+        self.source, self.utf8, self.count = source, Utf8(text), 0
+        self.at = self.utf8.at
 
     def document(self) -> Node:
-        root = _parser().parse(self.data).root_node
+        root = _parser().parse(self.utf8.data).root_node
         values = [child for child in root.named_children if child.type != "comment"]
         if not values:
             raise Malformed("is empty")
         return self.node(values[0], 0)
-
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.data[:byte].decode())
 
     def node(self, syntax: Any, depth: int) -> Node:
         self.count += 1

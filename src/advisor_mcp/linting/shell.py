@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile, Span
+from advisor_mcp.linting.source import SourceFile, Span, Utf8
 from advisor_mcp.linting.words import HOLE, Piece, Text, Word, joined, split, word
 
 MOST_WORDS = 5_000
@@ -84,9 +84,9 @@ _DEFAULT = {":-", "-", ":=", "="}
 
 class _Reader:
     def __init__(self, source: SourceFile) -> None:
-        self.source, self.data = source, source.text.encode()
-        self.ascii = source.text.isascii()
-        self.root = _parser().parse(self.data).root_node
+        self.source, utf8 = source, Utf8(source.text)
+        self.at = utf8.at
+        self.root = _parser().parse(utf8.data).root_node
         self.script = Script(source)
         self.vars: dict[str, Variable] = {}
         self.unset: set[str] = set()
@@ -94,9 +94,6 @@ class _Reader:
         self.words = 0
 
     # ---- places ----
-
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.data[:byte].decode())
 
     def span(self, node: Any) -> Span:
         return Span(self.source, self.at(node.start_byte), self.at(node.end_byte))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import re
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,6 +97,18 @@ class Span:
     def text(self) -> str:
         """The characters themselves."""
         return self.source.text[self.start : self.end]
+
+
+class Utf8:
+    """A text as the UTF-8 that parsers read, and the way from the bytes that they count back to its characters."""
+
+    def __init__(self, text: str) -> None:
+        self.data = text.encode()
+        self._continuing = array("I", (found.start() for found in re.finditer(rb"[\x80-\xbf]", self.data)))
+
+    def at(self, byte: int) -> int:
+        """The character that begins at a byte of `data`: one for each byte before it that continues no other."""
+        return byte - bisect_left(self._continuing, byte)
 
 
 def decode(name: str, raw: bytes, path: Path | None = None) -> SourceFile:
