@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile, Utf8
+from advisor_mcp.linting.source import SourceFile, Utf8, line_start
 from advisor_mcp.linting.tree import (
     DEEPEST,
     MOST_NODES,
@@ -37,7 +37,7 @@ def read_json(source: SourceFile) -> Node:
             raise IsTemplate from None
         said = (
             "has a comment, which JSON does not allow"
-            if _COMMENT.match(source.text, _line(source.text, error.pos))
+            if _COMMENT.match(source.text, line_start(source.text, error.pos))
             else f"is not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
         )
         raise Malformed(said, error.pos, _tolerantly(source)) from None
@@ -63,10 +63,6 @@ def _tolerantly(source: SourceFile) -> Node | None:
         return _Builder(source, text).document()
     except (ValueError, RecursionError, Malformed):
         return None
-
-
-def _line(text: str, at: int) -> int:
-    return text.rfind("\n", 0, at) + 1
 
 
 def _is_template(text: str, at: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile, Span, Utf8
+from advisor_mcp.linting.source import SourceFile, Span, Utf8, line_start
 from advisor_mcp.linting.words import HOLE, Piece, Text, Word, joined, split, word
 
 MOST_WORDS = 5_000
@@ -495,7 +495,7 @@ def _same(one: Variable, other: Variable) -> bool:
 
 
 def _inside_quotes(text: str) -> bool:
-    line = text[text.rfind("\n") + 1 :]
+    line = text[line_start(text, len(text)) :]
     return (line.count('"') - line.count('\\"')) % 2 == 1
 
 

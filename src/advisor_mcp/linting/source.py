@@ -99,6 +99,17 @@ class Span:
         return self.source.text[self.start : self.end]
 
 
+def line_start(text: str, at: int) -> int:
+    """Where the line of a character begins."""
+    return text.rfind("\n", 0, at) + 1
+
+
+def line_end(text: str, at: int) -> int:
+    """Where the line of a character ends, its line feed included."""
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end + 1
+
+
 class Utf8:
     """A text as the UTF-8 that parsers read, and the way from the bytes that they count back to its characters."""
 
