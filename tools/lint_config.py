@@ -72,7 +72,7 @@ def lint_config(
     LLaMA-Factory, accelerate, torchtune, torchtitan, Megatron, vLLM, SGLang, TensorRT-LLM, llama.cpp, Slurm, torchrun,
     Kubernetes, compose, environment variables. Findings name place, harm, fix, evidence. Nothing is executed.
     """
-    given = Given(model, gpu, None, gpus_per_node, world_size, interconnect, targets(target or []))
+    given = Given(model, gpu, gpus_per_node, world_size, interconnect, targets(target or []))
     options = Options(checked(given))
     report = _report(config or [], files or {}, options, progress)
     return LintAnswer(

@@ -121,7 +121,7 @@ def _given(asked: Any) -> Given:
         except ValueError:
             raise UsageError("--model starts like JSON but is none; give a name, a path or a JSON object") from None
     said = targets(asked.target)
-    return checked(Given(model, asked.gpu, None, asked.gpus_per_node, asked.world_size, asked.interconnect, said))
+    return checked(Given(model, asked.gpu, asked.gpus_per_node, asked.world_size, asked.interconnect, said))
 
 
 def _words(said: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from advisor_mcp.linting.recognise import SYNTAXES, Reading, read_file
 from advisor_mcp.linting.rule import SEVERITIES, Harm, Problem, Rule, Severity, Skipped, rules, rules_for, span_of
 from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Span, Unreadable, decode
 from advisor_mcp.linting.suppression import Settings, Suppressions, read_comments, read_settings
-from advisor_mcp.linting.tree import Malformed
 from advisor_mcp.linting.unit import Setting, Unit
 
 MOST_FILES = 5_000
@@ -390,11 +389,10 @@ def _finished(report: Report) -> Report:
 
 # ---- versions ----
 
-_PACKAGES = {
-    "transformers": "hf_trainer", "vllm": "vllm", "sglang": "sglang", "deepspeed": "deepspeed", "axolotl": "axolotl", "trl": "trl",
-    "accelerate": "accelerate", "llamafactory": "llamafactory", "torchtune": "torchtune", "torchtitan": "torchtitan", "peft": "peft",
-    "megatron-core": "megatron-core", "torch": "torch",
-}  # fmt: skip
+_PACKAGES = (
+    "transformers", "vllm", "sglang", "deepspeed", "axolotl", "trl", "accelerate", "llamafactory", "torchtune", "torchtitan",
+    "peft", "megatron-core", "torch",
+)  # fmt: skip
 TARGET_NAMES: Mapping[str, tuple[str, ...]] = {
     "hf_trainer": ("transformers", "hf_trainer"),
     "trl": ("trl",),
@@ -456,17 +454,3 @@ def fixed(report: Report, *, unsafe: bool = False) -> dict[str, tuple[str, str]]
                 by_file.setdefault(edit.source.root.name, []).append(edit)
     texts = {name: changes[0].source.root.text for name, changes in by_file.items()}
     return {name: (texts[name], edits.apply(texts[name], changes)) for name, changes in by_file.items()}
-
-
-__all__ = [
-    "Finding",
-    "Job",
-    "Malformed",
-    "NotChecked",
-    "Options",
-    "Report",
-    "fixed",
-    "lint_paths",
-    "lint_text",
-    "selected",
-]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from advisor_mcp.linting import commands
-from advisor_mcp.linting.commands import Line, nested, units_of_image, units_of_line
+from advisor_mcp.linting.commands import Line, nested, units_of_image
 from advisor_mcp.linting.flag_words import parse_options
 from advisor_mcp.linting.shell import read_shell
 from advisor_mcp.linting.source import SourceFile, Span
@@ -311,8 +311,3 @@ def srt_slurm(document: Mapping, syntax: Syntax) -> list[Unit]:
                     Unit(tool, document.source, entry.key.span, scope, entry.value, settings, env, True, "srt-slurm")
                 )
     return found
-
-
-def units_of_words(words: tuple[Word, ...], line: Line) -> list[Unit]:
-    """The units that these words start."""
-    return units_of_line(Line(words, line.env, line.source, line.span, container=line.container))

@@ -89,7 +89,6 @@ class _Reader:
         self.root = _parser().parse(utf8.data).root_node
         self.script = Script(source)
         self.vars: dict[str, Variable] = {}
-        self.unset: set[str] = set()
         self.depth_of_branches = 0
         self.words = 0
 
@@ -192,8 +191,6 @@ class _Reader:
                 self.run(child, depth + 1)
         for body, raw in bodies:
             self.script.documents.append(Document(self.document(body, raw, target), target))
-            if target is None:
-                continue
 
     def destination(self, node: Any) -> str | None:
         found = node.child_by_field_name("destination")
@@ -409,12 +406,12 @@ class _Reader:
         if held is not None and held.words is None and (held.value or ":" not in sign):
             return held.value
         start = self.at(node.start_byte) + 2 + len(name) + len(sign)
-        value = self.default(node, start, self.at(node.end_byte) - 1)
+        value = self.default(start, self.at(node.end_byte) - 1)
         if "=" in sign:
             self.vars[name] = Variable(self.span(node), value)
         return value
 
-    def default(self, node: Any, start: int, end: int) -> Text:
+    def default(self, start: int, end: int) -> Text:
         written = self.source.text[start:end]
         if len(written) > 1 and written[0] == written[-1] and written[0] in "\"'":
             start, end = start + 1, end - 1

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 LARGEST_BYTES = 2_000_000  # the largest configuration seen in 429 real ones has 60,000
-STANDARD_INPUT = "<text>"
 
 
 class Unreadable(Exception):

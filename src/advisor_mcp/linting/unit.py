@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -274,16 +273,6 @@ def first_key(tree: Mapping) -> Span:
 def from_tree(tool: str, tree: Mapping, syntax: Syntax, scope: str = "") -> Unit:
     """The unit of a configuration file's tree."""
     return Unit(tool, tree.source, first_key(tree), scope, tree, flatten(tree, syntax))
-
-
-def env_settings(
-    pairs: Iterable[tuple[str, Any, Span, Span, Syntax, Node | None, Mapping | None, Entry | None]],
-) -> dict[str, Setting]:
-    """Environment variables as settings, by name."""
-    return {
-        n: Setting(n, v, key, place, n, syntax, node, parent, entry)
-        for n, v, key, place, syntax, node, parent, entry in pairs
-    }
 
 
 def scalar_text(node: Node | None) -> str | None:

@@ -275,7 +275,6 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 @cache
-@cache
 def _number(version: str) -> tuple[float, ...] | None:
     """A release number to compare by: "4.57.6", "v0.8.5.post1" (above 0.8.5), "1.0rc2" (below 1.0); None: no number."""
     match = re.match(r"\s*[vV]?(\d+(?:\.\d+)*)(.*)", version)

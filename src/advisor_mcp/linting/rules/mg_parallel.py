@@ -34,10 +34,9 @@ def _product(unit: Unit) -> int | None:
 def _sure(unit: Unit, job: Job) -> Severity:
     """A node count of 1 that a script holds in a variable is meant to be changed by whoever runs it."""
     nodes = unit.launcher.settings.get("nnodes") if unit.launcher else None
-    given = job.given.world_size or job.given.gpu_count
     return (
         "warning"
-        if not given
+        if not job.given.world_size
         and nodes is not None
         and nodes.at.source.text[nodes.at.start : nodes.at.end] != nodes.key.text
         and "$" in _line(nodes)
