@@ -117,6 +117,10 @@ class Unit:
         """The value as a number (``"8"``, ``2e-5`` and ``32k`` count); `default` where it is not set, else None."""
         return as_number(self.value(name, default))
 
+    def whole(self, name: str, default: int | None = None) -> int | None:
+        """The value as a whole number; `default` where it is not set, else None."""
+        return as_whole(self.value(name, default))
+
     def truth(self, name: str, default: bool | None = False) -> bool | None:
         """Whether it is on, in the spellings that tools read as such; None where it is neither or not known."""
         return as_truth(self.value(name, default))
@@ -159,8 +163,8 @@ class Unit:
         found = self.named(concept)
         if found is None:
             return default
-        value = as_number(found.value)
-        return int(value) if value is not None and value == int(value) and abs(value) <= LARGEST_SIZE else None
+        value = as_whole(found.value)
+        return value if value is not None and abs(value) <= LARGEST_SIZE else None
 
     # ---- versions ----
 
@@ -216,6 +220,12 @@ def as_number(value: Any) -> int | float | None:
     if abs(found) == float("inf"):
         return None
     return int(found) if found == int(found) and "." not in text and "e" not in text.lower() else found
+
+
+def as_whole(value: Any) -> int | None:
+    """A value as a whole number, or None: ``2.0`` and ``2k`` are some, ``2.5`` is none."""
+    found = as_number(value)
+    return int(found) if found is not None and found == int(found) else None
 
 
 def as_truth(value: Any) -> bool | None:

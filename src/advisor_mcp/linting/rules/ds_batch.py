@@ -7,7 +7,7 @@ from math import prod
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, whole
+from advisor_mcp.linting.rules._ft import all_used
 from advisor_mcp.linting.rules._hf import full, integrated
 from advisor_mcp.linting.unit import Unit
 
@@ -62,7 +62,7 @@ def mismatched_batch_arithmetic(unit: Unit, job: Job) -> Found:
     if unit.on("elasticity.enabled") or "train_batch_size" not in unit:
         return
     known = [unit[name] for name in BATCH if name in unit]
-    total, *parts = (whole(unit.number(setting.name)) for setting in known)
+    total, *parts = (unit.whole(setting.name) for setting in known)
     if not total or any(not part for part in parts):
         return
     setting, also = unit["train_batch_size"], tuple(known[1:])

@@ -6,7 +6,7 @@ from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, used, whole
+from advisor_mcp.linting.rules._ft import all_used, used
 from advisor_mcp.linting.rules._hf import adapter, fsdp_version, full, zero_stage
 from advisor_mcp.linting.rules._pf import LINEAR, SHARED
 from advisor_mcp.linting.unit import Setting, Unit, as_truth
@@ -404,7 +404,7 @@ def rank_below_one(unit: Unit, job: Job) -> Found:
     - peft 0.21.2, tuners/lora/layer.py, update_layer
     """
     for name in ("lora_r", "lora_rank"):
-        rank = whole(unit.number(name))
+        rank = unit.whole(name)
         if rank is not None and rank < 1 and adapter(unit) is not False:
             yield Problem(
                 unit[name],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import used, whole
+from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.rules._hf import adapter, lower, numbers
 from advisor_mcp.linting.unit import Unit
 
@@ -330,7 +330,7 @@ def single_example_in_kto(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, trainer/kto_trainer.py
     - trl 0.15.2, trainer/kto_trainer.py
     """
-    size = whole(unit.number("per_device_train_batch_size"))
+    size = unit.whole("per_device_train_batch_size")
     if unit.scope == "kto" and size is not None and size <= 1 and lower(unit, "loss_type", "kto") == "kto":
         setting = unit["per_device_train_batch_size"]
         yield Problem(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, rename, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
-from advisor_mcp.linting.rules._ft import whole
 from advisor_mcp.linting.rules._hf import attention, flash_attention, full, lower
 from advisor_mcp.linting.unit import Unit, as_truth
 
@@ -109,7 +108,7 @@ def padding_free_of_one(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/sft_trainer.py
     """
-    free, size = unit.on("padding_free"), whole(unit.number("per_device_train_batch_size"))
+    free, size = unit.on("padding_free"), unit.whole("per_device_train_batch_size")
     if unit.scope == "sft" and free is not None and size == 1 and _packs(unit) is False:
         setting = unit["per_device_train_batch_size"]
         message = f"{setting.shown} has no padding that {free.shown} could save"
@@ -274,7 +273,7 @@ def length_that_is_not_the_one_set(unit: Unit, job: Job) -> Found:
     """
     if unit.scope != "sft":
         return
-    old, length = unit.setting("max_seq_length"), whole(unit.number("max_seq_length"))
+    old, length = unit.setting("max_seq_length"), unit.whole("max_seq_length")
     if old is not None and "max_length" not in unit:
         named = unit.target is not None and unit.since("0.15") and unit.before("0.16")
         if named and length and length > 1024:

@@ -7,7 +7,6 @@ from math import gcd
 from advisor_mcp.linting.edits import advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import whole
 from advisor_mcp.linting.rules._hf import grouped, lower
 from advisor_mcp.linting.unit import Unit
 
@@ -55,7 +54,7 @@ def vllm_groups_that_do_not_fit(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, generation/vllm_generation.py
     """
     size, mode = (
-        whole(unit.number("vllm_tensor_parallel_size")),
+        unit.whole("vllm_tensor_parallel_size"),
         lower(unit, "vllm_mode", "colocate" if unit.since("1.0") else "server"),
     )
     if not grouped(unit) or not size or size < 2 or mode != "colocate" or unit.on("use_vllm") is None:
