@@ -42,6 +42,16 @@ def test_a_check_without_its_fact_is_listed_and_not_guessed(tmp_path: Path) -> N
     assert len(found(lint(tmp_path, world_size=4))) == 1
 
 
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [("--num_procesess", "num_processes"), ("--num_proc", "num_processes"), ("--use_fdsp", "use_fsdp")],
+)
+def test_the_flags_of_accelerate_launch_are_checked_and_may_not_be_shortened(flag: str, meant: str) -> None:
+    report = lint_text({"a.sh": f"accelerate launch --mixed-precision bf16 {flag} 2 train.py\n"}, Options())
+    assert [(f.rule, f.severity, f.place.column) for f in report.findings] == [("OP001", "error", 42)]
+    assert report.findings[0].message.endswith(f"did you mean {meant!r}?")
+
+
 def test_the_launcher_of_a_folder_says_how_many_ranks_there_are(tmp_path: Path) -> None:
     write(tmp_path, ds__json=MISMATCH.replace("9", "64"))
     write(tmp_path, launch__sh="deepspeed --num_gpus 4 train.py --deepspeed_config ds.json\n")

@@ -190,11 +190,7 @@ class Unit:
     @cached_property
     def table(self) -> Table | None:
         """The tool's option table, where there is one."""
-        return (
-            table(OPTION_TABLES.get(self.tool, self.tool))
-            if OPTION_TABLES.get(self.tool, self.tool) in tools()
-            else None
-        )
+        return table_of(self.tool)
 
     def option(self, name: str, scope: str | None = None) -> Option | None:
         """What the option table says of a name in the version in use."""
@@ -202,7 +198,13 @@ class Unit:
         return known.option(place, name, self.target) if known and place in known.scopes else None
 
 
-OPTION_TABLES = {"hf_trainer": "transformers"}
+OPTION_TABLES = {"hf_trainer": "transformers", "deepspeed_launcher": "deepspeed", "accelerate_launch": "accelerate"}
+
+
+def table_of(tool: str) -> Table | None:
+    """The option table that a tool's units are held against, where there is one."""
+    name = OPTION_TABLES.get(tool, tool)
+    return table(name) if name in tools() else None
 
 
 def as_number(value: Any) -> int | float | None:

@@ -12,6 +12,8 @@ from advisor_mcp.linting.unit import Setting, Unit
 # what a tool does with a name it does not know
 Treatment: TypeAlias = Literal["refuses", "ignores", "extends"]
 COMMAND_LINES = ("vllm", "sglang", "llama.cpp", "torchrun", "accelerate_launch", "tensorrt-llm")
+# take no shortened flag: llama.cpp has no argparse, accelerate's has allow_abbrev=False (1.15.0, commands/launch.py)
+WHOLE_FLAGS = ("llama.cpp", "accelerate_launch")
 FLAT = ("hf_trainer", "trl", "llamafactory", "megatron-lm", "peft")
 NESTED = ("deepspeed", "accelerate", "axolotl", "torchtitan")
 CHECKED = (*COMMAND_LINES, *FLAT, *NESTED)

@@ -8,6 +8,7 @@ from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._options import (
     CHECKED,
     COMMAND_LINES,
+    WHOLE_FLAGS,
     Named,
     named,
     scope_of,
@@ -27,7 +28,7 @@ def _abbreviation(unit: Unit, found: Named) -> bool:
     if unit.tool not in (*COMMAND_LINES, "megatron-lm") or found.setting.syntax != "shell":
         return False
     written = found.setting.written
-    if not written.startswith("--") or unit.tool == "llama.cpp":
+    if not written.startswith("--") or unit.tool in WHOLE_FLAGS:
         return False
     return any(len(t.expands(scope, written, version)) == 1 for t, scope, version in found.tables)
 
