@@ -241,6 +241,7 @@ class Table:
         )
 
 
+@cache
 def tools() -> tuple[str, ...]:
     """The tools that have an option table."""
     return tuple(
