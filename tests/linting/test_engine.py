@@ -74,6 +74,14 @@ def test_broken_and_binary_files_are_one_finding_each(tmp_path: Path) -> None:
     assert len(lint(tmp_path).findings) == 5
 
 
+def test_a_device_without_an_end_is_read_no_further_than_a_configuration_may_be() -> None:
+    (finding,) = lint_paths([Path("/dev/zero")], Options()).findings
+    assert (finding.rule, finding.message) == (
+        "CF002",
+        "the file has 2,000,001 bytes; a configuration of more than 2,000,000 is not read",
+    )
+
+
 def test_templates_and_unknown_files_are_said_not_to_be_checked(tmp_path: Path) -> None:
     write(tmp_path, a__json='{"train_batch_size": BATCH_SIZE}', b__yaml="name: somebody\n")
     report = lint(tmp_path, "a.json", "b.yaml")

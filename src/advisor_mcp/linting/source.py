@@ -121,10 +121,15 @@ class Utf8:
         return byte - bisect_left(self._continuing, byte)
 
 
+def refuse_large(size: int) -> None:
+    """Raises `Unreadable` for more bytes than a configuration has."""
+    if size > LARGEST_BYTES:
+        raise Unreadable(f"has {size:,} bytes; a configuration of more than {LARGEST_BYTES:,} is not read")
+
+
 def decode(name: str, raw: bytes, path: Path | None = None) -> SourceFile:
     """The text of a file's bytes: UTF-8, or UTF-16 with its mark. Raises `Unreadable` for what no tool would read."""
-    if len(raw) > LARGEST_BYTES:
-        raise Unreadable(f"has {len(raw):,} bytes; a configuration of more than {LARGEST_BYTES:,} is not read")
+    refuse_large(len(raw))
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb": "utf-8-sig"}
     encoding = marks.get(raw[:2], "utf-8")
     try:
