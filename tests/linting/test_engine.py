@@ -118,6 +118,15 @@ def test_files_without_comments_are_accepted_in_advisor_toml(tmp_path: Path) -> 
     assert [f[0] for f in found(lint(tmp_path))] == ["DS001"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("advisor__toml", "ignore = 3\ntarget = [1]\n"), ("pyproject__toml", "tool = 3\n")],
+)
+def test_settings_of_another_shape_accept_nothing(name: str, text: str, tmp_path: Path) -> None:
+    write(tmp_path, ds__json=MISMATCH, **{name: text})
+    assert [finding.rule for finding in lint(tmp_path).findings] == ["DS001"]
+
+
 def test_rules_are_selected_and_ignored_by_id_prefix_and_name() -> None:
     for options, expected in (
         (Options(select=("DS",)), ["DS001"]),
