@@ -109,8 +109,9 @@ _FP32 = re.compile(
     r"sgemm|ffma|scudnn|f32f32_f32f32_f32|simt_s|gemmSN"
     r"|(?:dgrad|wgrad|conv|fprop|winograd|explicit_convolve)\w*<float,|^Cijk_[A-Za-z]+_[A-Za-z]+_S(?:B|_B)?_|(?:igemm|gemm|conv)\w*_fp32",
 )
-# tensor cores, and AMD's matrix cores: Tensile names their instruction (MI16x16x1), MIOpen's kernels for them are "gtcx"
-_NOT_FP32 = re.compile(r"tensorop|tf32|bf16|bfloat16|s1688|s16816|h884|hmma|fp16|half|_MI\d+x\d+|gtcx")
+# what runs on tensor cores or on AMD's matrix cores (Tensile names their instruction, MI16x16x1; MIOpen's kernels for them are "gtcx"),
+# and depthwise convolutions, which have no product for them
+_NOT_FP32 = re.compile(r"tensorop|tf32|bf16|bfloat16|s1688|s16816|h884|hmma|fp16|half|_MI\d+x\d+|gtcx|depthwise")
 # one element is all that a SIMT kernel ever loads, and an fp64 operand fills 8 bytes by itself
 _UNALIGNED = re.compile(r"^(?!.*(?:simt|d884)).*_align[12](?!\d)")
 

@@ -164,10 +164,8 @@ def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
     )
 
 
-def step_windows(steps: Sequence[Span], start: int, end: int) -> list[Span]:
-    """The steps' windows on the device's clock: from a step's start to the next one's, cut to what the device did."""
+def step_windows(steps: Sequence[Span], end: int) -> list[Span]:
+    """The steps' windows: from a step's start to the next one's; the last one's until the host and the device were done."""
     ends = [step.start for step in steps[1:]] + [max(step.end, end) for step in steps[-1:]]
-    clipped = [
-        Span(step.name, max(step.start, start), min(until, end)) for step, until in zip(steps, ends, strict=True)
-    ]
-    return [step for step in clipped if step.end > step.start]
+    windows = [Span(step.name, step.start, until) for step, until in zip(steps, ends, strict=True)]
+    return [step for step in windows if step.end > step.start]

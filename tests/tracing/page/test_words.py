@@ -24,7 +24,9 @@ def waiting() -> Made:
     """Three steps of a millisecond, each 400 microseconds of them waiting for data."""
     made = Made().steps(0, 1000, 2000, 3000)
     for start in (0, 1000, 2000):
-        made.range(LOADING, start + 1, 395).kernel(GEMM, start + 400, 600, launch=start + 397, grid=[264, 1, 1])
+        made.range(LOADING, start + 1, 395)
+        for place in range(4):
+            made.kernel(GEMM, start + 400 + 150 * place, 150, launch=start + 397 + place, grid=[264, 1, 1])
     return made
 
 

@@ -40,6 +40,9 @@ def startup_in_window(case: Case) -> Iterator[Observation]:
     - copy-bound
     - idle
 
+    ## Withholds
+    - allocation-calls
+
     ## References
     - facebookresearch/HolisticTraceAnalysis@f4d0062: tests/data/critical_path/alexnet (a window that is nearly all start-up)
     - torch 2.13: torch/profiler/profiler.py (schedule)

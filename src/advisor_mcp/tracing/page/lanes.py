@@ -110,8 +110,8 @@ class _Track:
 
 
 def worst_step(case: Case) -> Span | None:
-    """The longest of the steps on the device's clock; None where the profiler recorded none."""
-    return max(case.steps, key=lambda step: step.end - step.start, default=None)
+    """The longest of the steps, of equal ones one that begins while the device is recorded; None where there is none."""
+    return max(case.steps, key=lambda step: (step.end - step.start, step.start >= case.start), default=None)
 
 
 def picture(case: Case, step: Span | None) -> Picture:

@@ -16,7 +16,7 @@ from advisor_mcp import __version__, access, terminal
 from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Shown
 from advisor_mcp.errors import UsageError, shown
 from advisor_mcp.findings import Family
-from advisor_mcp.tracing.diagnosis import Diagnosis, label
+from advisor_mcp.tracing.diagnosis import Diagnosis
 from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
 from advisor_mcp.tracing.figures import device_row
 from advisor_mcp.tracing.page import words
@@ -116,7 +116,7 @@ def page(found: Diagnosis, before: Diagnosis | None, paths: Sequence[str]) -> st
             lead=words.lead(found, slowest, answer),
             gpu=slowest.facts.name if slowest else "",
             timed=slowest is not None,
-            which=label(slowest) if slowest and len(found.job.ranks) > 1 else "",
+            which=slowest.label if slowest and len(found.job.ranks) > 1 else "",
             shown=device_row(slowest) if slowest and slowest.device is not None else None,
             idle=words.idle_rows(slowest) if slowest and slowest.device is not None else [],
             whys={one.kind.name: _paragraph(one.kind.page) for one in (*found.gates, *found.findings)},

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from advisor_mcp.findings import Finding, FindingRow
 from advisor_mcp.results import number
 from advisor_mcp.tracing.case import Case
-from advisor_mcp.tracing.diagnosis import EVERYTHING, Diagnosis, label
+from advisor_mcp.tracing.diagnosis import EVERYTHING, Diagnosis
 from advisor_mcp.tracing.figures import percent
 from advisor_mcp.tracing.report import DiagnosedTrace, of_records
 
@@ -134,7 +134,7 @@ def about(worst: Case | None) -> str:
         return "Records of memory or compilation, without a timeline"
     count = len(worst.timeline.steps)
     steps = f", {count} step{'' if count == 1 else 's'}" if count else ""
-    where = label(worst) if worst.device is not None else "the host alone"
+    where = worst.label if worst.device is not None else "the host alone"
     return f"A trace of {worst.facts.name + ', ' if worst.facts.name else ''}{where}: {time(worst.span)}{steps}"
 
 
@@ -157,7 +157,7 @@ def _where(worst: Case, devices: int) -> str:
     shares = {part: percent(worst.percent(getattr(split, part))) for part in PARTS}
     heard = sorted((part for part in PARTS if shares[part] >= TOLD_PERCENT), key=lambda part: -shares[part])
     told = [f"{share(shares[part])} {PARTS[part].sentence}" for part in heard]
-    which = f"the slowest of {devices} GPUs ({label(worst)})" if devices > 1 else "the GPU"
+    which = f"the worst of {devices} GPUs ({worst.label})" if devices > 1 else "the GPU"
     return f"Of the {time(worst.span)} that were recorded, {which} spent {_joined(told)}."
 
 
@@ -184,7 +184,7 @@ def _first(diagnosis: Diagnosis, costs: list[FindingRow], chances: list[FindingR
         yield "Nothing was found that costs time: there is nothing to fix here."
 
 
-def spoiling(diagnosis: Diagnosis) -> Finding[Case] | None:
+def spoiling(diagnosis: Diagnosis) -> Finding[Any] | None:
     """The first doubt that touches the split itself, so that the figures are to be measured again before they are used."""
     for gate in diagnosis.gates:
         if {EVERYTHING, "idle"} & {*gate.kind.items("Lowers"), *gate.kind.items("Withholds")}:

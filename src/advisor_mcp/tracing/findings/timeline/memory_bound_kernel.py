@@ -10,6 +10,9 @@ from advisor_mcp.tracing.families import TIMELINE
 
 SHARE = 10.0
 NEAR_ROOF = 0.6
+CLEARLY = 0.5
+"""Near the ridge neither roof decides alone."""
+
 LOWEST_RIDGE = 37.0
 """FLOP a byte below which a product of 16-bit types is bound by memory on every NVIDIA and AMD GPU of our facts: H20's ridge is the
 lowest (148 TFLOP/s over 4 TB/s); RTX 3090 has 76, A100 153 to 201, H100 295."""
@@ -45,8 +48,8 @@ def memory_bound_kernel(case: Case) -> Iterator[Observation]:
     chosen = []
     for one in case.worked.large:
         rate = ceilings.tflops.get(one.cost.dtype or "") if ceilings else None
-        ridge = rate * 1e3 / ceilings.bandwidth if ceilings and rate and ceilings.bandwidth else LOWEST_RIDGE
-        if one.cost.intensity < ridge:
+        ridge = rate * 1e3 / ceilings.bandwidth if ceilings and rate and ceilings.bandwidth else LOWEST_RIDGE / CLEARLY
+        if one.cost.intensity < CLEARLY * ridge:
             chosen.append(one)
     time = sum(one.duration for one in chosen)
     if not case.kernel_time or 100 * time / case.kernel_time < SHARE:
