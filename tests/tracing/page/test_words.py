@@ -66,7 +66,7 @@ def test_of_several_gpus_the_lead_names_the_one_that_it_is_about() -> None:
     slow = waiting().event("kernel", GEMM, 3000, 500, {"device": 0, "stream": 7})
     slow.head |= {"distributedInfo": {"rank": 3}}
     assert lead(waiting(), slow)[0].startswith(
-        "Of the 3.1 ms that were recorded, the slowest of 2 GPUs (rank 3, device 0) spent"
+        "Of the 3.1 ms that were recorded, the worst of 2 GPUs (rank 3, device 0) spent"
     )
 
 

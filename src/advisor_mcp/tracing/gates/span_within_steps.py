@@ -32,7 +32,7 @@ def span_within_steps(case: Case) -> Iterator[Observation]:
     A window of at least three steps.
 
     ## Lowers
-    - all
+    - idle
 
     ## References
     - https://docs.pytorch.org/docs/stable/profiler.html
