@@ -18,6 +18,7 @@ from advisor_mcp.catalogue import ToolEntry
 from advisor_mcp.declaration import Example
 from advisor_mcp.findings import Family
 from advisor_mcp.gpus.fleet.evidence import FLEET
+from advisor_mcp.gpus.health import GPUS
 from advisor_mcp.knowledge import measurements
 from advisor_mcp.linting.rule import INDEX, Rule, made_index, rules
 from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
@@ -117,6 +118,7 @@ _FAMILIES: tuple[tuple[str, Family[Any]], ...] = (
     ("Several ranks of a job", JOB),
     ("Device memory", MEMORY),
     ("Compilation", COMPILING),
+    ("GPUs of this machine", GPUS),
     ("A fleet", FLEET),
 )
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from advisor_mcp import content, knowledge
 from advisor_mcp.declaration import Example, Tool
-from advisor_mcp.errors import UsageError, nearest, shown
+from advisor_mcp.errors import unknown
 from advisor_mcp.personas.loading import Persona, load_persona
 from advisor_mcp.personas.rendering import render_persona
 from advisor_mcp.results import Answer
@@ -51,7 +51,7 @@ def _find(asked: str) -> Persona:
         found = load_persona(path)
         if wanted and wanted in (_plain(found.name), _plain(found.title), _plain(found.title.split(",")[0])):
             return found
-    raise UsageError(f"unknown persona {shown(asked)}{nearest(asked, files)} (available: {', '.join(files)})")
+    raise unknown("persona", asked, files)
 
 
 def _plain(name: str) -> str:

@@ -7,9 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from advisor_mcp.arguments import Detail
-from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool
-from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
-from advisor_mcp.tracing.reading import read_evidence
+from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool, View
+from advisor_mcp.tracing.reading import diagnosed
 from advisor_mcp.tracing.report import DiagnosedTrace, report
 
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -32,14 +31,9 @@ def diagnose_trace(
     Systems sqlite, allocator snapshots, memory timelines, TORCH_TRACE logs, of any size. Says first how far a trace can be trusted.
     """
     watched = progress or Silent()
-    found = _diagnosed(trace, watched)
-    before = _diagnosed(baseline, watched) if baseline else None
+    found = diagnosed(trace, watched)
+    before = diagnosed(baseline, watched) if baseline else None
     return report(found, detail, FULL_BYTES if detail == "full" else BRIEF_BYTES, before)
-
-
-def _diagnosed(paths: list[str], progress: Progress) -> Diagnosis:
-    evidence = read_evidence(paths, progress)
-    return diagnose(evidence.timelines, evidence.memories, evidence.compile_log)
 
 
 TOOL = Tool(
@@ -47,6 +41,13 @@ TOOL = Tool(
     title="Trace diagnosis",
     toolset="performance",
     positional=("trace",),
+    views={
+        "html": View(
+            function="advisor_mcp.tracing.page.view:write",
+            description="Write one self-contained page with the time split, the longest step's timeline, kernels and findings",
+            metavar="OUT",
+        )
+    },
     examples=(
         Example(
             question="Why is my GPU idle?",

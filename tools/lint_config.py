@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 
 from advisor_mcp import access, arguments
 from advisor_mcp.declaration import Example, Progress, Tool
-from advisor_mcp.errors import UsageError, shown
+from advisor_mcp.errors import UsageError
 from advisor_mcp.linting import formats
-from advisor_mcp.linting.engine import Finding, Options, Report, lint_paths, lint_text
+from advisor_mcp.linting.engine import Finding, Options, Report, lint_named, lint_text
 from advisor_mcp.linting.job import Given, checked, targets
 from advisor_mcp.results import Answer, Row
 
@@ -72,7 +72,7 @@ def lint_config(
     LLaMA-Factory, accelerate, torchtune, torchtitan, Megatron, vLLM, SGLang, TensorRT-LLM, llama.cpp, Slurm, torchrun,
     Kubernetes, compose, environment variables. Findings name place, harm, fix, evidence. Nothing is executed.
     """
-    given = Given(model, gpu, None, gpus_per_node, world_size, interconnect, targets(target or []))
+    given = Given(model, gpu, gpus_per_node, world_size, interconnect, targets(target or []))
     options = Options(checked(given))
     report = _report(config or [], files or {}, options, progress)
     return LintAnswer(
@@ -92,16 +92,8 @@ def _report(config: list[str], files: Mapping[str, str], options: Options, progr
     if any(_is_text(text) for text in config):
         names = ["<config>"] if len(config) == 1 else [f"<config {place + 1}>" for place in range(len(config))]
         return lint_text(dict(zip(names, config, strict=True)), options)
-    paths = [access.readable(path) for path in config]
-    for path, said in zip(paths, config, strict=True):
-        if not path.exists():
-            raise UsageError(
-                f"there is no file or folder {shown(said, 300)}; a configuration's text may be given instead"
-            )
-    try:
-        return lint_paths(paths, options, lambda done, total: progress.report(done, total) if progress else None)
-    except OSError as error:
-        raise UsageError(f"a file cannot be read: {(error.strerror or 'it is not usable').lower()}") from None
+    instead = "; a configuration's text may be given instead"
+    return lint_named(config, options, instead=instead, progress=progress.report if progress else None)
 
 
 def _is_text(given: str) -> bool:

@@ -30,6 +30,19 @@ def run(case: Case) -> Outcome:
     return Outcome(case, scaled, tuple(bound * case.scale for bound in interval) if interval else None)
 
 
+def row(outcome: Outcome) -> dict[str, Any]:
+    """What `--json` prints of a case."""
+    case = outcome.case
+    return {
+        "id": case.id,
+        "group": case.group,
+        "predicted": outcome.predicted,
+        "measured": case.measured,
+        "range": outcome.interval,
+        "error": outcome.error,
+    }
+
+
 def _at(data: Any, path: str) -> Any:
     for part in path.split("."):
         if isinstance(data, list):
@@ -52,15 +65,14 @@ def main(argv: list[str] | None = None) -> int:
     suite = importlib.import_module(f"benchmarks.accuracy.suites.{options.suite}")
     found = list(suite.cases(options.data))
     excluded = Counter(case.excluded_by for case in found if case.excluded_by)
-    # a suite whose answers are no single figure runs its cases and prints its figures itself
+    # a suite whose answers are no single figure runs its cases, and prints its figures and its rows itself
     with measurements.ignored():
         outcomes = [getattr(suite, "run", run)(case) for case in found if not case.excluded_by]
-    if hasattr(suite, "report"):
-        print("\n".join(suite.report(outcomes, excluded)))
-    elif options.json:
+    if options.json:
         for outcome in outcomes:
-            print(json.dumps({"id": outcome.case.id, "group": outcome.case.group, "predicted": outcome.predicted,
-                              "measured": outcome.case.measured, "range": outcome.interval, "error": outcome.error}))  # fmt: skip
+            print(json.dumps(getattr(suite, "row", row)(outcome)))
+    elif hasattr(suite, "report"):
+        print("\n".join(suite.report(outcomes, excluded)))
     else:
         print("\n".join(report(options.suite, outcomes, excluded)))
     return 0

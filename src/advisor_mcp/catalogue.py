@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor_mcp import content
-from advisor_mcp.errors import AdvisorError, InternalError, UsageError, nearest, shown
+from advisor_mcp.errors import AdvisorError, InternalError, UsageError, shown, unknown
 
 if TYPE_CHECKING:
     from advisor_mcp.declaration import Progress, Tool
@@ -126,9 +126,7 @@ class Catalogue:
     def declaration(self, name: str) -> Tool:
         """Import a tool's file and return its declaration; raises `UsageError` for a name that is not served."""
         if name not in self.tools:
-            raise UsageError(
-                f"unknown tool {shown(name)}{nearest(name, self.tools)} (available: {', '.join(self.tools)})"
-            )
+            raise unknown("tool", name, self.tools)
         return _load(self.tools[name].path)
 
     def call(self, name: str, arguments: Mapping[str, Any], progress: Progress | None = None) -> Answer:
@@ -160,9 +158,7 @@ class Catalogue:
         from advisor_mcp.personas.loading import load_persona
 
         if name not in self.personas:
-            raise UsageError(
-                f"unknown persona {shown(name)}{nearest(name, self.personas)} (available: {', '.join(self.personas)})"
-            )
+            raise unknown("persona", name, self.personas)
         return load_persona(self.personas[name].path)
 
     def select(self, toolsets: Sequence[str] | None = None, tools: Sequence[str] | None = None) -> Catalogue:
@@ -179,7 +175,7 @@ class Catalogue:
 def _refuse_unknown(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
-            raise UsageError(f"unknown {kind} {shown(name)}{nearest(name, known)} (available: {', '.join(known)})")
+            raise unknown(kind, name, known)
 
 
 def _bulk(value: Any, depth: int = 0) -> int:

@@ -207,8 +207,9 @@ def _answer(found: Catalogue, name: str, arguments: Mapping[str, Any], as_json: 
 
 
 def exit_code(answer: Mapping[str, Any]) -> int:
-    """1 for an answer that says `fits: false` or lists findings, else 0."""
-    return FINDINGS if answer.get("fits") is False or answer.get("findings") else ANSWERED
+    """1 for an answer that says `fits: false` or lists findings, else 0; mere notes are none."""
+    wrong = any(found.get("severity") != "info" for found in answer.get("findings") or ())
+    return FINDINGS if answer.get("fits") is False or wrong else ANSWERED
 
 
 def _styled(markdown: str) -> str:

@@ -62,6 +62,14 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f"; did you mean {by_lower[match[0]]!r}?" if match else ""
 
 
+def unknown(what: str, name: object, known: Iterable[str]) -> UsageError:
+    """The error for a name that is none of `known`: the nearest of them, then all."""
+    names = list(known)
+    return UsageError(
+        f"unknown {what} {shown(name)}{nearest(str(name), names)} (available: {', '.join(names) or 'none'})"
+    )
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value as it may be repeated in a message: in JSON's spelling, on one line, cut at `limit` characters."""
     if value is None or isinstance(value, bool):

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from advisor_mcp import access, terminal
+from advisor_mcp import terminal
 from advisor_mcp.errors import UsageError, nearest, shown
 from advisor_mcp.flags import PROGRAM, Parser
 from advisor_mcp.linting import edits, formats
-from advisor_mcp.linting.engine import Options, Report, fixed, lint_paths, lint_text
+from advisor_mcp.linting.engine import Options, Report, fixed, lint_named, lint_text
 from advisor_mcp.linting.job import Given, checked, targets
 from advisor_mcp.linting.pages import page
 from advisor_mcp.linting.rule import SEVERITIES, Rule, rules
@@ -121,7 +121,7 @@ def _given(asked: Any) -> Given:
         except ValueError:
             raise UsageError("--model starts like JSON but is none; give a name, a path or a JSON object") from None
     said = targets(asked.target)
-    return checked(Given(model, asked.gpu, None, asked.gpus_per_node, asked.world_size, asked.interconnect, said))
+    return checked(Given(model, asked.gpu, asked.gpus_per_node, asked.world_size, asked.interconnect, said))
 
 
 def _words(said: Sequence[str]) -> tuple[str, ...]:
@@ -153,16 +153,7 @@ def _report(asked: Any, options: Options) -> Report:
     if asked.paths == ["-"]:
         raw = sys.stdin.buffer.read() if sys.stdin else b""
         return lint_text({asked.name or "<stdin>": raw}, options)
-    paths = [access.readable(path) for path in asked.paths]
-    for path, said in zip(paths, asked.paths, strict=True):
-        if not path.exists():
-            raise UsageError(f"there is no file or folder {shown(said, 300)}")
-    try:
-        return lint_paths(paths, options)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {shown(str(error.filename), 300)}: {(error.strerror or 'it is not usable').lower()}"
-        ) from None
+    return lint_named(asked.paths, options)
 
 
 def _mend(report: Report, asked: Any) -> None:

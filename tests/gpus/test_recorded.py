@@ -14,6 +14,7 @@ from tests.gpus.fake_driver import FakeDriver, installed
 
 from advisor_mcp.errors import UsageError
 from advisor_mcp.gpus import DeviceReading, DriverReading, MigInstanceReading, ProcessReading, open_devices
+from advisor_mcp.gpus.devices import ActivityReading, LinkReading, XidReading
 from advisor_mcp.gpus.recorded import Recorded, named_by_environment, parse_recording, read_recording, recording
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "gpus").glob("*.json"))
@@ -23,11 +24,11 @@ CASES = sorted((Path(__file__).parents[1] / "cases" / "gpus").glob("*.json"))
 def test_every_recorded_case_reads_and_says_how_it_was_made(path: Path) -> None:
     with open_devices(path) as source:
         assert source.devices()[0].name is not None
-        assert source.driver().recorded == "written by hand from NVML's documented fields, not read from a device"
+        assert str(source.driver().recorded).endswith("documented fields, not read from a device")
 
 
-def test_the_four_cases_are_there() -> None:
-    names = ["a100-mig", "h100-idle", "h100x8-busy-two-faults", "rtx3090-desktop"]
+def test_the_cases_are_there() -> None:
+    names = ["a100-mig", "h100-idle", "h100x16-busy", "h100x8-busy-two-faults", "mi300x-busy", "rtx3090-desktop"]
     assert [path.stem for path in CASES] == names
 
 
@@ -38,18 +39,28 @@ def test_the_recorded_memory_adds_up() -> None:
             assert sum(part or 0 for part in parts) == found.memory_total_bytes
 
 
-def test_what_nvml_shows_survives_being_recorded() -> None:
+@pytest.mark.parametrize("pause", [None, lambda: 0.0], ids=["one sample", "two samples"])
+def test_what_nvml_shows_survives_being_recorded(pause: Any) -> None:
     with installed(FakeDriver()), open_devices() as source:
-        live = source.devices()
-        written = json.loads(json.dumps(recording(source, made="by a test")))
+        live = source.devices(pause)
+    with installed(FakeDriver()), open_devices() as source:
+        written = json.loads(json.dumps(recording(source, made="by a test", pause=pause)))
     back = parse_recording(written)
     assert back.devices() == live
-    assert back.driver() == DriverReading(driver_version="580.95.05", cuda_version=13000, recorded="by a test")
+    assert back.driver() == DriverReading(
+        driver_version="580.95.05", cuda_version=13000, confidential_compute=False, recorded="by a test"
+    )
 
 
 counts = st.none() | st.integers(0, 2**48)
 processes = st.builds(ProcessReading, pid=st.integers(0, 2**22), name=st.none() | st.text(), memory_bytes=counts)
 instances = st.builds(MigInstanceReading, index=st.integers(0, 6), memory_total_bytes=counts)
+shares = st.none() | st.floats(0, 100)
+activities = st.builds(ActivityReading, sm_percent=shares, dram_percent=shares)
+links = st.builds(
+    LinkReading, link=st.integers(0, 35), active=st.none() | st.booleans(), errors=st.dictionaries(st.text(), counts)
+).filter(lambda link: None not in link.errors.values())
+xids = st.builds(XidReading, code=st.integers(1, 200), count=st.integers(1, 9), age_s=st.none() | st.floats(0, 1e6))
 readings = st.builds(
     DeviceReading,
     index=st.integers(0, 15),
@@ -59,6 +70,11 @@ readings = st.builds(
     ecc_enabled=st.none() | st.booleans(),
     processes=st.none() | st.lists(processes, max_size=3).map(tuple),
     mig_instances=st.none() | st.lists(instances, max_size=3).map(tuple),
+    activity=st.none() | activities,
+    links=st.none() | st.lists(links, max_size=3).map(tuple),
+    xids=st.none() | st.lists(xids, max_size=2).map(tuple),
+    row_remap_histogram=st.none() | st.tuples(*[st.integers(0, 999)] * 5),
+    limited_percent=st.none() | st.dictionaries(st.sampled_from(["power", "thermal"]), st.floats(0, 100)),
     failure=st.just("gone"),
 )
 
@@ -74,7 +90,7 @@ def test_a_field_that_the_recording_leaves_out_is_missing_with_that_reason() -> 
     [found] = parse_recording({"devices": [entry]}).devices()
     assert found.missing["power_mw"] == "not recorded"
     assert found.missing["ecc_enabled"] == "this process lacks the permission"
-    given_or_optional = {"index", "name", "mig_instances", "failure", "missing"}
+    given_or_optional = {"index", "vendor", "name", "sample_s", "mig_instances", "failure", "missing"}
     assert set(found.missing) == set(DeviceReading.__slots__) - given_or_optional
     assert replace(found, missing={}) == DeviceReading(index=3, name="NVIDIA L4")
 
@@ -97,6 +113,10 @@ def test_a_field_that_the_recording_leaves_out_is_missing_with_that_reason() -> 
         (
             {"devices": [{"index": 0, "processes": [{"pid": 1, "command": "x"}]}]},
             "recording: devices[0].processes has no field 'command'; record it again",
+        ),
+        (
+            {"devices": [{"index": 0, "activity": {"sm_active": 5}}]},
+            "recording: devices[0].activity has no field 'sm_active'; record it again",
         ),
         (
             {"devices": [{"index": 0, "processes": 5}]},

@@ -1,14 +1,10 @@
-"""The device as torch drives it, on the CPU of whoever has torch installed.
-
-torch is not among what continuous integration installs (its default build is gigabytes); everything that does not call it
-is tested with a stand-in, and this module is left out as a whole where it is missing.
-"""
+"""The device as torch drives it, on the CPU. Everything that does not call torch is tested with a stand-in."""
 
 from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch", reason="torch is not installed (pip install torch==2.13.0)")
 
 from advisor_mcp.errors import UsageError
 from advisor_mcp.gpus.benchmarking import collectives

@@ -107,6 +107,7 @@ def test_the_exit_code_follows_the_severity_asked_for(folder: Path, capsys: pyte
     [
         ([], "name the files or folders to lint"),
         (["nowhere.yaml"], "there is no file or folder 'nowhere.yaml'"),
+        (["n" * 300], "cannot read 'nnn"),
         (["ds.json", "--target", "vllm"], "target must be TOOL=VERSION"),
         (["ds.json", "--select", "ZZ9"], "unknown rule 'ZZ9'"),
         (["ds.json", "--world-size", "0"], "is not a number of processes"),

@@ -42,6 +42,16 @@ def test_a_check_without_its_fact_is_listed_and_not_guessed(tmp_path: Path) -> N
     assert len(found(lint(tmp_path, world_size=4))) == 1
 
 
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [("--num_procesess", "num_processes"), ("--num_proc", "num_processes"), ("--use_fdsp", "use_fsdp")],
+)
+def test_the_flags_of_accelerate_launch_are_checked_and_may_not_be_shortened(flag: str, meant: str) -> None:
+    report = lint_text({"a.sh": f"accelerate launch --mixed-precision bf16 {flag} 2 train.py\n"}, Options())
+    assert [(f.rule, f.severity, f.place.column) for f in report.findings] == [("OP001", "error", 42)]
+    assert report.findings[0].message.endswith(f"did you mean {meant!r}?")
+
+
 def test_the_launcher_of_a_folder_says_how_many_ranks_there_are(tmp_path: Path) -> None:
     write(tmp_path, ds__json=MISMATCH.replace("9", "64"))
     write(tmp_path, launch__sh="deepspeed --num_gpus 4 train.py --deepspeed_config ds.json\n")
@@ -62,6 +72,14 @@ def test_broken_and_binary_files_are_one_finding_each(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_bytes(b"\xff\xfe\xff")
     assert sorted({f.rule for f in lint(tmp_path).findings}) == ["CF001", "CF002"]
     assert len(lint(tmp_path).findings) == 5
+
+
+def test_a_device_without_an_end_is_read_no_further_than_a_configuration_may_be() -> None:
+    (finding,) = lint_paths([Path("/dev/zero")], Options()).findings
+    assert (finding.rule, finding.message) == (
+        "CF002",
+        "the file has 2,000,001 bytes; a configuration of more than 2,000,000 is not read",
+    )
 
 
 def test_templates_and_unknown_files_are_said_not_to_be_checked(tmp_path: Path) -> None:
@@ -98,6 +116,15 @@ def test_files_without_comments_are_accepted_in_advisor_toml(tmp_path: Path) -> 
     assert lint(tmp_path).findings == []
     write(tmp_path, advisor__toml='[ignore]\n"other.json:train_batch_size" = ["DS001"]\n')
     assert [f[0] for f in found(lint(tmp_path))] == ["DS001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("advisor__toml", "ignore = 3\ntarget = [1]\n"), ("pyproject__toml", "tool = 3\n")],
+)
+def test_settings_of_another_shape_accept_nothing(name: str, text: str, tmp_path: Path) -> None:
+    write(tmp_path, ds__json=MISMATCH, **{name: text})
+    assert [finding.rule for finding in lint(tmp_path).findings] == ["DS001"]
 
 
 def test_rules_are_selected_and_ignored_by_id_prefix_and_name() -> None:

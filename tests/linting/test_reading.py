@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from advisor_mcp.linting.reading_json import read_json
+from advisor_mcp.linting.reading_python import python_units
 from advisor_mcp.linting.reading_toml import read_toml
 from advisor_mcp.linting.reading_yaml import read_yaml
-from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Unreadable, decode
+from advisor_mcp.linting.shell import read_shell
+from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Unreadable, Utf8, decode
 from advisor_mcp.linting.tree import UNKNOWN, IsTemplate, Malformed, Mapping, Node, Scalar, at, plain, walk
 
 
@@ -23,6 +25,41 @@ def test_yaml_keys_know_their_line_and_column_behind_other_alphabets() -> None:
     node = yaml("# größe\nä: 1\nb:\n  c: [1, {d: 2}]\n")
     assert places(node) == {"ä": (2, 1), "b": (3, 1), "b.c": (4, 3), "b.c.1.d": (4, 11)}
     assert plain(node) == {"ä": 1, "b": {"c": [1, {"d": 2}]}}
+
+
+def test_a_place_in_utf_8_is_that_of_the_character_it_begins() -> None:
+    text = "aü€\U0001f600\nz"  # one, two, three and four bytes
+    utf8 = Utf8(text)
+    assert [utf8.at(byte) for byte in (0, 1, 3, 6, 10, 11, 12)] == [0, 1, 2, 3, 4, 5, 6]
+    assert utf8.data == text.encode()
+
+
+def test_json_toml_and_shell_know_their_places_behind_other_alphabets() -> None:
+    assert places(read_json(SourceFile("a.json", '{"ä€": 1, "b": {"c": 2}}'))) == {
+        "ä€": (1, 2),
+        "b": (1, 11),
+        "b.c": (1, 17),
+    }
+    toml = read_toml(SourceFile("a.toml", '# größe\n"ä" = "€"\n[b]\nc = {x = "ü", d = 1}\n'))
+    assert places(toml) == {"ä": (2, 1), "b": (3, 2), "b.c": (4, 1), "b.c.x": (4, 6), "b.c.d": (4, 15)}
+    (command,) = read_shell(SourceFile("a.sh", "# größe\npython 'ü€' --seed 1\n")).commands
+    assert [(word.text, word.span.column) for word in command.words] == [
+        ("python", 1),
+        ("ü€", 9),
+        ("--seed", 13),
+        ("1", 20),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_python_knows_its_places_behind_other_alphabets_and_any_end_of_line(end: str) -> None:
+    text = end.join(["import torchtitan  # größe", 'Trainer.Config(a="ü€", b=1,', "    c=2)", ""])
+    (unit,) = python_units(SourceFile("a.py", text))
+    assert {name: unit.source.text[found.key.start :][:3] for name, found in unit.settings.items()} == {
+        "a": 'a="',
+        "b": "b=1",
+        "c": "c=2",
+    }
 
 
 def test_yaml_reads_words_as_version_1_1_does_and_keeps_their_text() -> None:

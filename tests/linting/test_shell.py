@@ -97,6 +97,15 @@ def test_tools_are_known_behind_wrappers(text: str, tool: str) -> None:
     assert units(text)[-1].tool == tool
 
 
+def test_the_script_behind_a_flag_that_a_launcher_does_not_know_is_no_value_of_it() -> None:
+    launcher, script = units("accelerate launch --no_such_flag train.py --bar 3")
+    assert (list(launcher.settings), script.entry_point, list(script.settings)) == (
+        ["no_such_flag"],
+        "train.py",
+        ["bar"],
+    )
+
+
 def test_an_unknown_variable_leaves_the_options_open() -> None:
     assert units("vllm serve m $EXTRA")[-1].open
     assert not units("vllm serve m --port $PORT")[-1].open

@@ -113,12 +113,14 @@ def test_traces_of_other_devices_or_other_work_allow_no_conclusion(tmp_path: Pat
     )
     assert other["comparison"]["no_conclusion"] == ["the devices differ (Tesla V100-SXM2-32GB, NVIDIA H100 80GB HBM3)"]
     assert "time_ratio" not in other["comparison"]
-    few, many = Made().kernel(GEMM, 0, 10), Made()
-    for place in range(10):
+    few, many = Made(), Made()
+    for place in range(30):
         many.kernel(GEMM, 20 * place, 10)
+        if place < 15:
+            few.kernel(GEMM, 20 * place, 10)
     work = ask(many.write(tmp_path / "many.json"), baseline=[str(few.write(tmp_path / "few.json"))])
     assert work["comparison"]["no_conclusion"] == [
-        "without steps in both, 1 kernels stand against 10: the windows hold different work"
+        "without steps in both, 15 kernels stand against 30: the windows hold different work"
     ]
 
 

@@ -72,6 +72,36 @@ def test_host_sync_is_the_idle_time_that_begins_in_a_blocking_call() -> None:
     assert sync.seen.rows[0] == "1.001 ms cudaStreamSynchronize in aten::item"
 
 
+def test_what_a_wait_hides_is_no_more_than_the_device_works() -> None:
+    made = Made()
+    for place in range(10):  # 1 ms busy, the host waits for it, then 3 ms of a checkpoint
+        start = 4000 * place
+        made.kernel(GEMM, start, 1000, launch=start - 10, grid=[264, 1, 1]).call("cudaStreamSynchronize", start, 1001)
+        made.range("save_checkpoint", start + 1002, 2980)
+    (sync,) = [one for one in made.diagnosis().findings if one.kind.name == "host-sync"]
+    assert sync.seen.measured == pytest.approx(100 * 27 / 37)
+    assert sync.seen.saves_at_most_percent == pytest.approx(100 * 9 / 37)
+    assert sync.seen.message.endswith("; it then is in save_checkpoint.")
+
+
+def test_time_of_the_steps_before_the_device_begins_is_told_with_what_the_host_did() -> None:
+    made = Made().steps(0, 2000).range("preprocess", 5, 400)
+    for place in range(16):
+        made.kernel(f"{GEMM}_{place % 4}", 400 + 100 * place, 100, launch=300 + place, grid=[264, 1, 1])
+    (seen,) = [one.seen for one in made.diagnosis().findings]
+    assert seen.measured == pytest.approx(20.0)
+    assert (
+        seen.message
+        == "0.4 ms of the steps (20.0 %) pass outside the device's span of 1.6 ms, most of it in preprocess."
+    )
+
+
+def test_copies_within_the_device_are_no_matter_of_pinned_memory() -> None:
+    made = busy(1000).copy(1000, 1000, launch=0, name="Memcpy DtoD (Device -> Device)", bytes=10_000_000)
+    (found,) = [one for one in made.diagnosis().findings if one.kind.name == "copy-bound"]
+    assert (found.seen.change or "").startswith("Most of it is copied within the device")
+
+
 def test_a_blocking_call_at_the_end_of_the_window_costs_nothing() -> None:
     assert busy(10_000).call("cudaDeviceSynchronize", 100, 9_950).found() == {}
 
@@ -296,6 +326,22 @@ def test_the_rank_that_the_others_wait_for_is_named_with_what_they_wait() -> Non
     found = {one.kind.name: one.seen for one in diagnose(ranks(200)).findings}
     assert found["straggler-rank"].where == "rank 1"
     assert found["straggler-rank"].measured == pytest.approx(20.0)
+
+
+def test_two_ranks_that_wait_for_each_other_in_turn_have_no_straggler_but_wait() -> None:
+    timelines = []
+    for rank in (0, 1):
+        made = Made()
+        made.head["distributedInfo"] = {"rank": rank, "world_size": 2}
+        for step in range(8):
+            start, late = 1000 * step, 200 if step % 2 == rank else 0
+            made.kernel(f"{GEMM}_{step % 4}", start, 500 + late, launch=-5000, grid=[264, 1, 1])
+            made.kernel(NCCL, start + 500 + late, 300 - late, launch=-4000, stream=20)
+            made.kernel(f"{GEMM}_{step % 4}", start + 800, 200, launch=-3000, grid=[264, 1, 1])
+        timelines.append(made.timeline(f"rank{rank}"))
+    (seen,) = [one.seen for one in diagnose(timelines).findings if one.kind.name == "straggler-rank"]
+    assert seen.where is None
+    assert seen.measured == pytest.approx(10.0)  # each waits 200 of every 2,000 microseconds
 
 
 def test_ranks_that_arrive_together_have_no_straggler() -> None:

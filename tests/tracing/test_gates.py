@@ -90,7 +90,7 @@ def test_events_without_launch_are_counted_and_said() -> None:
 def test_one_step_that_is_far_longer_than_the_others_is_said() -> None:
     made = healthy().steps(11_000, 20_000)
     made.events[-1]["name"] = "ProfilerStep#10"
-    assert made.doubts() == ["uneven-steps"]
+    assert made.doubts() == ["span-within-steps", "uneven-steps"]
 
 
 def test_a_file_that_breaks_off_is_read_as_far_as_it_goes_and_that_is_said() -> None:
@@ -131,3 +131,50 @@ def test_a_device_that_works_while_the_host_waits_for_it_raises_no_doubt() -> No
         .kernel("gemm", 1000, 10, launch=998)
     )
     assert made.doubts() == []
+
+
+def test_steps_that_are_much_longer_than_the_devices_span_are_doubted() -> None:
+    made = Made().steps(0, 2000)
+    for place in range(10):
+        made.kernel("gemm", 1000 + 100 * place, 100, launch=990 + place)
+    assert made.doubts() == ["span-within-steps"]
+
+
+def test_a_handful_of_kernels_shows_no_run() -> None:
+    names = [gate.kind.name for gate in Made().kernel("gemm", 0, 10, launch=-5).diagnosis().gates]
+    assert names == ["few-kernels"]
+
+
+def ranks(*given: int, world: int = 0, name: str = "gemm") -> list[Any]:
+    """A trace for each of the given ranks."""
+    found = []
+    for place, rank in enumerate(given):
+        made = Made()
+        made.head["distributedInfo"] = {"rank": rank, "world_size": world or len(given)}
+        for part in range(12):
+            made.kernel(name if name == "gemm" else f"{name}_{place}", 100 * part, 100, launch=-5000)
+        found.append(made.timeline(f"file{place}"))
+    return found
+
+
+def job_doubts(timelines: list[Any]) -> dict[str, str]:
+    return {gate.kind.name: gate.seen.message for gate in diagnose(timelines).gates if gate.kind.name != "few-kernels"}
+
+
+def test_all_ranks_of_a_job_raise_no_doubt() -> None:
+    assert job_doubts(ranks(0, 1, 2)) == {}
+
+
+def test_a_rank_that_comes_twice_is_no_job_and_its_traces_are_told_apart_by_their_files() -> None:
+    assert job_doubts(ranks(0, 0)) == {"not-one-job": "The traces may not be ranks of one job: rank 0 comes 2 times."}
+    assert [case.label for case in diagnose(ranks(0, 0)).cases] == ["file0, device 0", "file1, device 0"]
+
+
+def test_traces_that_share_no_kernel_are_no_job() -> None:
+    assert job_doubts(ranks(0, 1, name="own")) == {
+        "not-one-job": "The traces may not be ranks of one job: file0 and file1 hardly share a kernel."
+    }
+
+
+def test_ranks_that_are_missing_are_counted() -> None:
+    assert job_doubts(ranks(0, 1, world=128)) == {"missing-ranks": "2 of the job's 128 ranks are here."}

@@ -96,10 +96,10 @@ def test_a_gap_that_other_calls_fill_is_theirs() -> None:
     assert causes(made) == [(100.0, "api_calls")]
 
 
-def test_steps_reach_to_the_next_step_and_are_cut_to_the_devices_span() -> None:
+def test_steps_reach_to_the_next_step_and_the_last_one_to_the_devices_end() -> None:
     made = Made().kernel("gemm", 10, 20).kernel("gemm", 60, 20).kernel("gemm", 110, 40).steps(0, 50, 100, 140)
     found = [((step.end - step.start) / 1000, split.compute / 1000) for step, split in made.case().step_splits]
-    assert found == [(40.0, 20.0), (50.0, 20.0), (50.0, 40.0)]
+    assert found == [(50.0, 20.0), (50.0, 20.0), (50.0, 40.0)]
 
 
 def test_a_trace_without_steps_has_none() -> None:

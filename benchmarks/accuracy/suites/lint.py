@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from advisor_mcp.linting import edits
+from advisor_mcp.linting import edits, formats
 from advisor_mcp.linting.engine import Finding, Options, Report, lint_text
 from advisor_mcp.linting.job import Given
 from advisor_mcp.linting.rule import rules
@@ -157,6 +157,21 @@ def run(case: Case) -> Outcome:
             {path.name.split("__")[-1] if path.suffix else path.name: path.read_bytes()}, Options(Given(targets=stated))
         ),
     )
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """What `--json` prints of a case: the whole report, and whether it is right (the cause caught; no error)."""
+    case, made = outcome.case, outcome.predicted
+    hit = caught(case.arguments["row"], made) if case.basis == "bad" else None
+    right = hit is not None if case.basis == "bad" else all(f.severity != "error" for f in made.findings)
+    return {
+        "id": case.id,
+        "group": case.group,
+        "predicted": formats.as_json(made),
+        "measured": case.measured,
+        "caught_by": hit.rule if hit else None,
+        "exact": right,
+    }
 
 
 def report(outcomes: Sequence[Outcome], excluded: Counter[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from advisor_mcp.connecting.editing import Dialect, toml_table
-from advisor_mcp.errors import UsageError, nearest, shown
+from advisor_mcp.errors import UsageError, unknown
 
 SERVER = "advisor"
 PLAIN_COMMAND = ("advisor-mcp", "serve")
@@ -50,7 +50,7 @@ class Client:
 def find_client(name: str) -> Client:
     """The client of this id; raises `UsageError` for a name that is not known."""
     if name not in CLIENTS:
-        raise UsageError(f"unknown client {shown(name)}{nearest(name, CLIENTS)} (available: {', '.join(CLIENTS)})")
+        raise unknown("client", name, CLIENTS)
     return CLIENTS[name]
 
 

@@ -79,8 +79,9 @@ def _read_device(gpu: str, _folders: tuple[Path, ...]) -> Device:
 
 def id_of(name: str) -> str | None:
     """The id of the accelerator that a driver calls by that name, or None for one that is not known."""
-    fact = knowledge.find("gpu", name) or knowledge.find("gpu", name.removeprefix("NVIDIA "))
-    return str(fact["id"]) if fact else None
+    bare = [name.removeprefix(maker).removesuffix(" OAM") for maker in ("NVIDIA ", "AMD Instinct ", "AMD ")]
+    facts = (knowledge.find("gpu", each) for each in dict.fromkeys([name, *bare]))
+    return next((str(fact["id"]) for fact in facts if fact), None)
 
 
 def _rates(fact: dict[str, Any]) -> dict[str, float]:

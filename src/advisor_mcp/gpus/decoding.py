@@ -10,10 +10,15 @@ from typing import Literal
 Severity = Literal["normal", "limit", "fault"]
 
 IDLE = 0x1
+APPLICATION_CLOCKS = 0x2
+SW_POWER_CAP = 0x4
 HW_SLOWDOWN = 0x8
 SW_THERMAL = 0x20
 HW_THERMAL = 0x40
 POWER_BRAKE = 0x80
+SYNC_BOOST = 0x10
+BOARD_LIMIT = 0x200
+RELIABILITY = 0x400
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,17 @@ class ClockEvent:
 
 CLOCK_EVENTS = (
     ClockEvent(IDLE, "idle", "normal", "GpuIdle"),
-    ClockEvent(0x2, "application_clocks", "limit", "ApplicationsClocksSetting"),
+    ClockEvent(APPLICATION_CLOCKS, "application_clocks", "limit", "ApplicationsClocksSetting"),
     # at full load a GPU is expected to run into its power limit
-    ClockEvent(0x4, "sw_power_cap", "normal", "SwPowerCap"),
+    ClockEvent(SW_POWER_CAP, "sw_power_cap", "normal", "SwPowerCap"),
     ClockEvent(HW_SLOWDOWN, "hw_slowdown", "fault", "HwSlowdown"),
-    ClockEvent(0x10, "sync_boost", "limit", "SyncBoost"),
+    ClockEvent(SYNC_BOOST, "sync_boost", "limit", "SyncBoost"),
     ClockEvent(SW_THERMAL, "sw_thermal_slowdown", "limit", "SwThermalSlowdown"),
     ClockEvent(HW_THERMAL, "hw_thermal_slowdown", "fault", "HwThermalSlowdown"),
     ClockEvent(POWER_BRAKE, "hw_power_brake", "fault", "HwPowerBrakeSlowdown"),
     ClockEvent(0x100, "display_clocks", "limit", "DisplayClockSetting"),
-    ClockEvent(0x200, "board_limit", "limit", "BoardLimit"),
-    ClockEvent(0x400, "reliability", "limit", "Reliability"),
+    ClockEvent(BOARD_LIMIT, "board_limit", "limit", "BoardLimit"),
+    ClockEvent(RELIABILITY, "reliability", "limit", "Reliability"),
 )
 
 _ARCHITECTURES = {
@@ -56,6 +61,8 @@ _ARCHITECTURES = {
     10: "Blackwell",
     13: "Rubin",
 }
+
+_LINK_VERSIONS = {1: "1.0", 2: "2.0", 3: "2.2", 4: "3.0", 5: "3.1", 6: "4.0", 7: "5.0", 8: "6.0"}
 
 # from 5 on the numbers mean different things in different releases of nvidia-ml-py
 _RECOVERY_ACTIONS = {
@@ -77,6 +84,11 @@ def clock_events(mask: int) -> list[ClockEvent]:
 def architecture_name(code: int) -> str | None:
     """The architecture of an NVML_DEVICE_ARCH code, or None for one that has no name yet."""
     return _ARCHITECTURES.get(code)
+
+
+def link_version(code: int) -> str | None:
+    """The NVLink version of an NVML_NVLINK_VERSION code, e.g. "4.0", or None for one that has no name yet."""
+    return _LINK_VERSIONS.get(code)
 
 
 def cuda_version(code: int) -> str:

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor_mcp.errors import UsageError, nearest, shown
-from advisor_mcp.gpus.devices import DeviceReading, DeviceSource, DriverReading, MigInstanceReading, ProcessReading
+from advisor_mcp.gpus.devices import (
+    ActivityReading,
+    DeviceReading,
+    DeviceSource,
+    DriverReading,
+    LinkReading,
+    MigInstanceReading,
+    Pause,
+    ProcessReading,
+    XidReading,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -17,8 +27,16 @@ if TYPE_CHECKING:
 VARIABLE = "ADVISOR_MCP_GPUS"
 NOT_RECORDED = "not recorded"
 _KEYS = ("made", "driver", "devices")
-# these two say what is wrong or missing, so their absence is not a missing value; MIG instances exist in MIG mode only
-_NEVER_MISSING = frozenset({"failure", "missing", "mig_instances"})
+# these say what is wrong or missing, or how it was read, so their absence is not a missing value; MIG instances exist in
+# MIG mode only
+_NEVER_MISSING = frozenset({"vendor", "sample_s", "failure", "missing", "mig_instances"})
+_PARTS = {
+    "activity": ActivityReading,
+    "links": LinkReading,
+    "processes": ProcessReading,
+    "mig_instances": MigInstanceReading,
+    "xids": XidReading,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +46,8 @@ class Recorded:
     readings: tuple[DeviceReading, ...]
     versions: DriverReading
 
-    def devices(self) -> list[DeviceReading]:
-        """The recorded GPUs."""
+    def devices(self, pause: Pause | None = None) -> list[DeviceReading]:
+        """The recorded GPUs; nothing is waited for."""
         return list(self.readings)
 
     def driver(self) -> DriverReading:
@@ -62,35 +80,39 @@ def parse_recording(data: Any, name: str = "recording") -> Recorded:
     _check_keys(data, _KEYS, name)
     if not isinstance(data.get("devices"), list):
         raise UsageError(f"{name}: devices must be a list of GPUs; record it again")
-    _check_keys(data.get("driver", {}), ("driver_version", "cuda_version", "absent"), f"{name}: driver")
+    known = [field for field in _names(DriverReading) if field != "recorded"]
+    _check_keys(data.get("driver", {}), known, f"{name}: driver")
     readings = tuple(_reading(entry, f"{name}: devices[{i}]") for i, entry in enumerate(data["devices"]))
     driver: DriverReading = _validated(DriverReading, data.get("driver", {}), f"{name}: driver")
     return Recorded(readings, replace(driver, recorded=str(data.get("made") or "in a way that it does not state")))
 
 
-def recording(source: DeviceSource, made: str) -> dict[str, Any]:
-    """What a source shows now, in the JSON form that `parse_recording` reads; `made` says how it came about."""
+def recording(source: DeviceSource, made: str, pause: Pause | None = None) -> dict[str, Any]:
+    """What a source shows now, in the JSON form that `parse_recording` reads; `made` says how it came about.
+
+    With a pause it holds what happened between two samples too.
+    """
     from pydantic import TypeAdapter
 
     driver = TypeAdapter(DriverReading).dump_python(
         source.driver(), mode="json", exclude_none=True, exclude={"recorded"}
     )
-    devices = TypeAdapter(list[DeviceReading]).dump_python(source.devices(), mode="json", exclude_none=True)
+    devices = TypeAdapter(list[DeviceReading]).dump_python(source.devices(pause), mode="json", exclude_none=True)
     return {"made": made, "driver": driver, "devices": devices}
 
 
 def _reading(entry: Any, where: str) -> DeviceReading:
     _check_keys(entry, _names(DeviceReading), where)
-    for field, kind in (("processes", ProcessReading), ("mig_instances", MigInstanceReading)):
-        rows = entry.get(field)
-        for row in rows if isinstance(rows, list) else []:
+    for field, kind in _PARTS.items():
+        found = entry.get(field)
+        for row in found if isinstance(found, list) else [found] if isinstance(found, dict) else []:
             _check_keys(row, _names(kind), f"{where}.{field}")
-    found: DeviceReading = _validated(DeviceReading, entry, where)
-    if found.failure:
-        return found
+    reading: DeviceReading = _validated(DeviceReading, entry, where)
+    if reading.failure:
+        return reading
     asked = [name for name in _names(DeviceReading) if name not in _NEVER_MISSING]
-    absent = {name: NOT_RECORDED for name in asked if getattr(found, name) is None}
-    return replace(found, missing=absent | dict(found.missing))
+    absent = {name: NOT_RECORDED for name in asked if getattr(reading, name) is None}
+    return replace(reading, missing=absent | dict(reading.missing))
 
 
 def _names(kind: type[DataclassInstance]) -> list[str]:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +120,9 @@ def writing() -> Iterator[Measurements]:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=BUSY_S)
         try:
-            connection.execute("pragma journal_mode = wal")
             _migrate(connection)
+            with suppress(sqlite3.OperationalError):  # locked by a writer beside this one, who has set it or will
+                connection.execute("pragma journal_mode = wal")
         except BaseException:
             connection.close()
             raise

@@ -109,7 +109,7 @@ def tool_unit(
 ) -> Unit:
     """The unit of a tool whose options are these words; the first positional is `positional`'s value."""
     target = line.container.target if line.container and line.container.target else None
-    options = parse_options(words, OPTION_TABLE.get(tool, tool), scope, target=target)
+    options = parse_options(words, tool, scope, target=target)
     settings = options.settings
     if positional and options.positionals and positional not in settings:
         word = options.positionals[0]
@@ -119,14 +119,6 @@ def tool_unit(
         tool, line.source, line.words[0].span if line.words else line.span, scope, None, settings, line.env, options.open, program,
         tuple(word.text for word in options.positionals), line.launcher, line.container, conditional=line.conditional, target=target,
     )  # fmt: skip
-
-
-OPTION_TABLE = {
-    "hf_trainer": "transformers",
-    "llama.cpp": "llama.cpp",
-    "deepspeed_launcher": "deepspeed",
-    "accelerate_launch": "accelerate",
-}
 
 
 # ---- prefixes: words that run what follows ----
@@ -251,7 +243,7 @@ def _deepspeed(line: Line) -> list[Unit]:
 
 
 def _launched(line: Line, tool: str, scope: str, program: str, skip: int = 1) -> list[Unit]:
-    options = parse_options(line.words[skip:], OPTION_TABLE.get(tool, tool), scope, stop=True)
+    options = parse_options(line.words[skip:], tool, scope, stop=True)
     unit = Unit(
         tool, line.source, line.words[0].span, scope, None, options.settings, line.env, options.open, program,
         launcher=line.launcher, container=line.container, conditional=line.conditional,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 
-from advisor_mcp.linting.source import SourceFile
+from advisor_mcp.linting.source import SourceFile, line_end, line_start
 from advisor_mcp.linting.tree import Mapping, Scalar
 from advisor_mcp.linting.unit import Setting
 
@@ -135,15 +135,6 @@ def both(*fixes: Fix, safe: bool | None = None) -> Fix:
     )
 
 
-def _line_start(text: str, at: int) -> int:
-    return text.rfind("\n", 0, at) + 1
-
-
-def _line_end(text: str, at: int) -> int:
-    end = text.find("\n", at)
-    return len(text) if end < 0 else end + 1
-
-
 def _removal(setting: Setting) -> list[Edit]:
     source, text = setting.key.source, setting.key.source.text
     start, end = setting.key.start, max(setting.at.end, setting.key.end)
@@ -160,7 +151,7 @@ def _removal(setting: Setting) -> list[Edit]:
 
 
 def _line_removal(source: SourceFile, start: int, end: int) -> Edit:
-    first, last = _line_start(source.text, start), _line_end(source.text, max(end - 1, start))
+    first, last = line_start(source.text, start), line_end(source.text, max(end - 1, start))
     before = source.text[first:start]
     if before.strip() in ("", "export", "set"):
         return Edit(source, first, last, "")
@@ -176,15 +167,15 @@ def _flow_removal(setting: Setting, start: int, end: int) -> Edit:
     after = re.compile(r"\s*,[ \t]*").match(text, end)
     if after:
         rest = after.end()
-        alone = text[_line_start(text, start) : start].strip() == "" and text[rest : rest + 1] == "\n"
-        return Edit(setting.key.source, _line_start(text, start) if alone else start, rest + (1 if alone else 0), "")
+        alone = text[line_start(text, start) : start].strip() == "" and text[rest : rest + 1] == "\n"
+        return Edit(setting.key.source, line_start(text, start) if alone else start, rest + (1 if alone else 0), "")
     before = re.search(r",\s*$", text[:start])
     return Edit(setting.key.source, before.start() if before else start, end, "")
 
 
 def _shell_removal(source: SourceFile, start: int, end: int) -> Edit:
     text = source.text
-    first = _line_start(text, start)
+    first = line_start(text, start)
     tail = re.compile(r"[ \t]*\\\n").match(text, end)
     if text[first:start].strip() == "" and tail:
         return Edit(source, first, tail.end(), "")
@@ -216,13 +207,13 @@ def _addition(setting: Setting, name: str, value: object) -> Edit | None:
     if setting.syntax == "json" or (setting.parent is not None and setting.parent.flow):
         key = json.dumps(name) if setting.syntax == "json" else name
         start = setting.key.start
-        own_line = text[_line_start(text, start) : start].strip() == ""
-        joint = ",\n" + text[_line_start(text, start) : start] if own_line else ", "
+        own_line = text[line_start(text, start) : start].strip() == ""
+        joint = ",\n" + text[line_start(text, start) : start] if own_line else ", "
         return Edit(source, end, end, f"{joint}{key}: {written}")
-    start = _line_start(text, setting.key.start)
+    start = line_start(text, setting.key.start)
     indent = re.sub(r"[^\s]", " ", text[start : setting.key.start])
     end = setting.key.start + len(text[setting.key.start : end].rstrip())
-    after = _line_end(text, max(end - 1, start))
+    after = line_end(text, max(end - 1, start))
     equals = " = " if setting.syntax == "toml" else ": "
     newline = "" if text[:after].endswith("\n") else "\n"
     return Edit(source, after, after, f"{newline}{indent}{name}{equals}{written}\n")

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from advisor_mcp.errors import AdvisorError
+from advisor_mcp import access
+from advisor_mcp.errors import AdvisorError, UsageError, shown
 from advisor_mcp.linting import edits, versions
 from advisor_mcp.linting.documents import LAST_TITAN_WITH_TOML
 from advisor_mcp.linting.job import Given, Job, together
 from advisor_mcp.linting.recognise import SYNTAXES, Reading, read_file
 from advisor_mcp.linting.rule import SEVERITIES, Harm, Problem, Rule, Severity, Skipped, rules, rules_for, span_of
-from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Span, Unreadable, decode
+from advisor_mcp.linting.source import LARGEST_BYTES, SourceFile, Span, Unreadable, decode, refuse_large
 from advisor_mcp.linting.suppression import Settings, Suppressions, read_comments, read_settings
-from advisor_mcp.linting.tree import Malformed
 from advisor_mcp.linting.unit import Setting, Unit
 
 MOST_FILES = 5_000
@@ -153,6 +153,25 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+def lint_named(
+    said: Sequence[str], options: Options, *, instead: str = "", progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """Lint files and folders by their paths as a caller wrote them.
+
+    Raises `UsageError` for a path that this call may not read, that is not there (`instead` ends that sentence), or that
+    cannot be read.
+    """
+    paths = [access.readable(path) for path in said]
+    try:
+        for path, written in zip(paths, said, strict=True):
+            if not path.exists():
+                raise UsageError(f"there is no file or folder {shown(written, 300)}{instead}")
+        return lint_paths(paths, options, progress)
+    except OSError as error:
+        where = shown(str(error.filename), 300) if error.filename and access.anywhere() else "a file"
+        raise UsageError(f"cannot read {where}: {(error.strerror or 'it is not usable').lower()}") from None
+
+
 def lint_paths(paths: Sequence[Path], options: Options, progress: Callable[[int, int], None] | None = None) -> Report:
     """Lint files and folders; each folder that was named is taken as one job. Raises `OSError` for a file that is not there."""
     report = Report()
@@ -172,11 +191,9 @@ def lint_paths(paths: Sequence[Path], options: Options, progress: Callable[[int,
 
 
 def _load(path: Path, name: str) -> SourceFile:
-    if path.stat().st_size > LARGEST_BYTES:
-        raise Unreadable(
-            f"has {path.stat().st_size:,} bytes; a configuration of more than {LARGEST_BYTES:,} is not read"
-        )
-    return decode(name, path.read_bytes(), path)
+    refuse_large(path.stat().st_size)
+    with path.open("rb") as file:
+        return decode(name, file.read(LARGEST_BYTES + 1), path)  # a device has no size and may have no end
 
 
 def lint_text(texts: Mapping[str, str | bytes], options: Options) -> Report:
@@ -390,11 +407,10 @@ def _finished(report: Report) -> Report:
 
 # ---- versions ----
 
-_PACKAGES = {
-    "transformers": "hf_trainer", "vllm": "vllm", "sglang": "sglang", "deepspeed": "deepspeed", "axolotl": "axolotl", "trl": "trl",
-    "accelerate": "accelerate", "llamafactory": "llamafactory", "torchtune": "torchtune", "torchtitan": "torchtitan", "peft": "peft",
-    "megatron-core": "megatron-core", "torch": "torch",
-}  # fmt: skip
+_PACKAGES = (
+    "transformers", "vllm", "sglang", "deepspeed", "axolotl", "trl", "accelerate", "llamafactory", "torchtune", "torchtitan",
+    "peft", "megatron-core", "torch",
+)  # fmt: skip
 TARGET_NAMES: Mapping[str, tuple[str, ...]] = {
     "hf_trainer": ("transformers", "hf_trainer"),
     "trl": ("trl",),
@@ -456,17 +472,3 @@ def fixed(report: Report, *, unsafe: bool = False) -> dict[str, tuple[str, str]]
                 by_file.setdefault(edit.source.root.name, []).append(edit)
     texts = {name: changes[0].source.root.text for name, changes in by_file.items()}
     return {name: (texts[name], edits.apply(texts[name], changes)) for name, changes in by_file.items()}
-
-
-__all__ = [
-    "Finding",
-    "Job",
-    "Malformed",
-    "NotChecked",
-    "Options",
-    "Report",
-    "fixed",
-    "lint_paths",
-    "lint_text",
-    "selected",
-]

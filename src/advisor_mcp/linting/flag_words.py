@@ -7,12 +7,12 @@ from collections.abc import Sequence as Words
 from dataclasses import dataclass, replace
 from typing import Any
 
-from advisor_mcp.linting.options import Option, table, tools
+from advisor_mcp.linting.options import Option
 from advisor_mcp.linting.reading_json import read_json
 from advisor_mcp.linting.shell import dropped
 from advisor_mcp.linting.source import Span
 from advisor_mcp.linting.tree import UNKNOWN, IsTemplate, Malformed, Mapping, Sequence, plain
-from advisor_mcp.linting.unit import Setting, flatten
+from advisor_mcp.linting.unit import Setting, flatten, table_of
 from advisor_mcp.linting.words import HOLE, Word
 
 _NEGATIVE = re.compile(r"-(\d|\.\d)")
@@ -36,7 +36,7 @@ def parse_options(
 
     With `stop` the first positional ends it and the remaining words are left in `rest` (a launcher and its script).
     """
-    known = table(tool) if tool in tools() else None
+    known = table_of(tool)
     if known is not None and scope not in known.scopes:
         known = None
     found = Options({}, [], False)
@@ -71,7 +71,7 @@ def parse_options(
             place = word.sub(len(written) + 1) if tail else word.span
             _keep(found, name, tail, key, place, written, (after(word, len(written) + 1),))
             continue
-        values, at = _values(words, at, option, known is not None)
+        values, at = _values(words, at, option, scripts=stop or known is None)
         if not values:
             switch = not _negates(written, option, name)
             found.settings[name] = Setting(name, switch, key, key, written, "shell")
@@ -103,7 +103,8 @@ def _cut(word: Word, start: int) -> tuple[Any, ...]:
     return dropped(word.pieces, start)
 
 
-def _values(words: Words[Word], at: int, option: Option | None, has_table: bool) -> tuple[list[Word], int]:
+def _values(words: Words[Word], at: int, option: Option | None, *, scripts: bool) -> tuple[list[Word], int]:
+    """The words that are an option's values; one that is not known takes no script, where `scripts` may follow."""
     most: float = 1
     if option is not None:
         if option.nargs in ("+", "*") or option.nargs == "...":
@@ -119,7 +120,7 @@ def _values(words: Words[Word], at: int, option: Option | None, has_table: bool)
             break
         if (FLAG.match(word.text) and not word.quoted) or (word.text.startswith("--") and " " not in word.text):
             break
-        if option is None and not has_table and word.text.endswith(".py"):
+        if option is None and scripts and word.text.endswith(".py"):
             break
         found.append(word)
         at += 1

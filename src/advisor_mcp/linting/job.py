@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from advisor_mcp import access, content, knowledge
+from advisor_mcp import access, knowledge
 from advisor_mcp.errors import AdvisorError, UsageError, nearest, shown
 from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.tree import Mapping as Mapping_
@@ -23,7 +23,6 @@ class Given:
 
     model: str | Mapping[str, Any] | None = None
     gpu: str | None = None
-    gpu_count: int | None = None
     gpus_per_node: int | None = None
     world_size: int | None = None
     interconnect: str | None = None
@@ -139,7 +138,6 @@ class GpuFacts:
     memory_bytes: int | None
     capability: tuple[int, int] | None
     vendor: str
-    interconnect: str = ""
 
     def below(self, major: int, minor: int = 0) -> bool | None:
         """Whether the compute capability is lower; None where it has none."""
@@ -168,8 +166,8 @@ class Job:
 
     def world_size(self, unit: Unit | None = None) -> int | None:
         """Processes of the job, one a GPU, where it is known."""
-        if self.given.world_size or self.given.gpu_count:
-            return self.given.world_size or self.given.gpu_count
+        if self.given.world_size:
+            return self.given.world_size
         if unit is not None and unit.launcher is not None:
             return _world_of(unit.launcher)
         sizes = {
@@ -311,9 +309,7 @@ def gpu_facts(name: str) -> GpuFacts | None:
             major, _, minor = str(fact.get("compute_capability", "")).partition(".")
             capability = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
             memory = fact.get("memory_bytes") or (int(fact["memory_gb"] * 1e9) if fact.get("memory_gb") else None)
-            return GpuFacts(
-                fact["id"], memory, capability, str(fact.get("vendor", "")).lower(), str(fact.get("form_factor", ""))
-            )
+            return GpuFacts(fact["id"], memory, capability, str(fact.get("vendor", "")).lower())
     said, stated = _CAPABILITY.search(plain), _MEMORY.search(plain)
     if said is None and stated is None:
         return None
@@ -391,8 +387,3 @@ def _referenced(units: list[Unit], names: Mapping[str, int]) -> set[int]:
             if key is not None:
                 found.add(key)
     return found
-
-
-def folders() -> tuple[Path, ...]:
-    """The content folders in use, for what is remembered by them."""
-    return tuple(content.active())

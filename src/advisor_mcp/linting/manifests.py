@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from advisor_mcp.linting import commands
-from advisor_mcp.linting.commands import Line, nested, units_of_image, units_of_line
+from advisor_mcp.linting.commands import Line, nested, units_of_image
 from advisor_mcp.linting.flag_words import parse_options
 from advisor_mcp.linting.shell import read_shell
 from advisor_mcp.linting.source import SourceFile, Span
@@ -215,63 +216,34 @@ def helm(document: Mapping, syntax: Syntax) -> list[Unit]:
     found: list[Unit] = []
     models = at(document, "servingEngineSpec", "modelSpec")
     for item in models.items if isinstance(models, Sequence) else []:
-        if not isinstance(item, Mapping) or not item.entries:
-            continue
-        entry = item.entry("name") or item.entries[0]
-        unit = Unit("helm", item.source, entry.key.span, "modelSpec", item, flatten(item, syntax))
-        unit.env = environment(item.get("env"), syntax)
-        unit.document = document
-        tag = scalar_text(item.get("tag")) or ""
-        unit.target = tag if re.match(r"v?\d+\.\d+", tag) else None
-        config = item.get("vllmConfig")
-        settings: dict[str, Setting] = {}
-        opened = False
-        if isinstance(config, Mapping):
-            for path, setting in flatten(config, syntax).items():
-                if path in _STACK:
-                    settings[_STACK[path]] = Setting(
-                        _STACK[path],
-                        setting.value,
-                        setting.key,
-                        setting.at,
-                        setting.written,
-                        syntax,
-                        setting.node,
-                        setting.parent,
-                        setting.entry,
-                    )
-            options = parse_options(words_of(config.get("extraArgs")), "vllm", "serve", target=unit.target)
-            settings |= options.settings
-            opened = options.open
-        model = item.entry("modelURL")
-        if model is not None:
-            node = model.value
-            settings["model"] = Setting(
-                "model",
-                plain(node),
-                model.key.span,
-                Span(node.source, node.start, node.end),
-                "modelURL",
-                syntax,
-                node,
-                item,
-                model,
-            )
-        engine = Unit(
-            "vllm",
-            item.source,
-            unit.span,
-            "serve",
-            None,
-            settings,
-            unit.env,
-            opened,
-            "helm",
-            container=unit,
-            target=unit.target,
-        )
-        found += [unit, *_environment_unit(unit, item), engine]
+        if isinstance(item, Mapping) and item.entries:
+            found += _model_spec(item, document, syntax)
     return found
+
+
+def _model_spec(item: Mapping, document: Mapping, syntax: Syntax) -> list[Unit]:
+    entry = item.entry("name") or item.entries[0]
+    unit = Unit("helm", item.source, entry.key.span, "modelSpec", item, flatten(item, syntax))
+    unit.env = environment(item.get("env"), syntax)
+    unit.document = document
+    tag = scalar_text(item.get("tag")) or ""
+    unit.target = tag if re.match(r"v?\d+\.\d+", tag) else None
+    options = parse_options(words_of(at(item, "vllmConfig", "extraArgs")), "vllm", "serve", target=unit.target)
+    settings = _stack_settings(item, syntax) | options.settings
+    if "modelURL" in unit:
+        settings["model"] = replace(unit["modelURL"], name="model")
+    engine = Unit(
+        "vllm", item.source, unit.span, "serve", None, settings, unit.env, options.open, "helm", container=unit,
+        target=unit.target,
+    )  # fmt: skip
+    return [unit, *_environment_unit(unit, item), engine]
+
+
+def _stack_settings(item: Mapping, syntax: Syntax) -> dict[str, Setting]:
+    """What the chart passes to vLLM, by vLLM's names."""
+    config = item.get("vllmConfig")
+    passed = flatten(config, syntax) if isinstance(config, Mapping) else {}
+    return {_STACK[name]: replace(setting, name=_STACK[name]) for name, setting in passed.items() if name in _STACK}
 
 
 # ---- llama-swap and srt-slurm ----
@@ -311,8 +283,3 @@ def srt_slurm(document: Mapping, syntax: Syntax) -> list[Unit]:
                     Unit(tool, document.source, entry.key.span, scope, entry.value, settings, env, True, "srt-slurm")
                 )
     return found
-
-
-def units_of_words(words: tuple[Word, ...], line: Line) -> list[Unit]:
-    """The units that these words start."""
-    return units_of_line(Line(words, line.env, line.source, line.span, container=line.container))

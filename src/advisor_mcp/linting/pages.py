@@ -12,7 +12,7 @@ from advisor_mcp.linting.job import Given
 from advisor_mcp.linting.rule import Rule
 
 _BLOCK = re.compile(r"^```(\w+)[ \t]+(\S+)([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-_WHOLE = ("world_size", "gpu_count", "gpus_per_node")
+_WHOLE = ("world_size", "gpus_per_node")
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Example:
 def example(rule: Rule, section: str) -> Example | None:
     """The code blocks of a section: the first line of each names its file, then ``key=value`` facts of the job.
 
-    The facts are `world_size`, `gpu_count`, `gpus_per_node`, `gpu`, `interconnect`, `model` (a name or JSON without
-    blanks), or a tool and its version.
+    The facts are `world_size`, `gpus_per_node`, `gpu`, `interconnect`, `model` (a name or JSON without blanks), or a
+    tool and its version.
     """
     texts: dict[str, str] = {}
     facts: dict[str, str] = {}

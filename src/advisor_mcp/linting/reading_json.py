@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile
+from advisor_mcp.linting.source import SourceFile, Utf8, line_start
 from advisor_mcp.linting.tree import (
     DEEPEST,
     MOST_NODES,
@@ -37,7 +37,7 @@ def read_json(source: SourceFile) -> Node:
             raise IsTemplate from None
         said = (
             "has a comment, which JSON does not allow"
-            if _COMMENT.match(source.text, _line(source.text, error.pos))
+            if _COMMENT.match(source.text, line_start(source.text, error.pos))
             else f"is not valid JSON: {error.msg[0].lower()}{error.msg[1:]}"
         )
         raise Malformed(said, error.pos, _tolerantly(source)) from None
@@ -65,10 +65,6 @@ def _tolerantly(source: SourceFile) -> Node | None:
         return None
 
 
-def _line(text: str, at: int) -> int:
-    return text.rfind("\n", 0, at) + 1
-
-
 def _is_template(text: str, at: int) -> bool:
     found = _TEMPLATE.match(text, at)
     return bool(found) and found.group() not in ("NULL", "TRUE", "FALSE", "None") if found else False
@@ -84,18 +80,15 @@ def _parser() -> Any:
 
 class _Builder:
     def __init__(self, source: SourceFile, text: str) -> None:
-        self.source, self.data = source, text.encode()
-        self.ascii, self.count = source.text.isascii(), 0
+        self.source, self.utf8, self.count = source, Utf8(text), 0
+        self.at = self.utf8.at
 
     def document(self) -> Node:
-        root = _parser().parse(self.data).root_node
+        root = _parser().parse(self.utf8.data).root_node
         values = [child for child in root.named_children if child.type != "comment"]
         if not values:
             raise Malformed("is empty")
         return self.node(values[0], 0)
-
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.data[:byte].decode())
 
     def node(self, syntax: Any, depth: int) -> Node:
         self.count += 1

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile
+from advisor_mcp.linting.source import SourceFile, Utf8
 from advisor_mcp.linting.tree import UNKNOWN, Entry, Malformed, Mapping, Node, Scalar, Sequence
 from advisor_mcp.linting.unit import Unit, from_tree
 
@@ -26,8 +27,9 @@ def python_units(source: SourceFile) -> list[Unit]:
 
 class _Reader:
     def __init__(self, source: SourceFile) -> None:
-        self.source = source
-        self.ascii = source.text.isascii()
+        self.source, self.utf8 = source, Utf8(source.text)
+        # a lone carriage return ends a line too, as it does for the parser
+        self.lines = [0, *(end.end() for end in re.finditer(rb"\r\n?|\n", self.utf8.data))]
 
     def configs(self, module: ast.Module) -> list[Mapping]:
         found: list[Mapping] = []
@@ -48,10 +50,7 @@ class _Reader:
         return node.id if isinstance(node, ast.Name) else ""
 
     def at(self, line: int, column: int) -> int:
-        start = self.source._starts[line - 1]
-        if self.ascii:
-            return start + column
-        return start + len(self.source.line(line).encode()[:column].decode(errors="ignore"))
+        return self.utf8.at(self.lines[line - 1] + column)
 
     def span(self, node: ast.expr | ast.keyword) -> tuple[int, int]:
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset

@@ -7,7 +7,7 @@ import tomllib
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile
+from advisor_mcp.linting.source import SourceFile, Utf8
 from advisor_mcp.linting.tree import DEEPEST, Entry, IsTemplate, Malformed, Mapping, Node, Scalar, Sequence
 
 _KEY = re.compile(r"^[^=\n#]*", re.MULTILINE)
@@ -64,14 +64,11 @@ def _parser() -> Any:
 
 class _Builder:
     def __init__(self, source: SourceFile) -> None:
-        self.source, self.data = source, source.text.encode()
-        self.ascii = source.text.isascii()
-
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.data[:byte].decode())
+        self.source, self.utf8 = source, Utf8(source.text)
+        self.at = self.utf8.at
 
     def fill(self, root: Mapping, meaning: dict[str, Any]) -> None:
-        for syntax in _parser().parse(self.data).root_node.named_children:
+        for syntax in _parser().parse(self.utf8.data).root_node.named_children:
             if syntax.type == "pair":
                 self.pair(root, meaning, syntax)
             elif syntax.type in ("table", "table_array_element"):
@@ -115,7 +112,7 @@ class _Builder:
     def names(self, key: Any) -> list[str]:
         if key.type == "dotted_key":
             return [name for child in key.named_children for name in self.names(child)]
-        text = self.data[key.start_byte : key.end_byte].decode()
+        text = self.source.text[self.at(key.start_byte) : self.at(key.end_byte)]
         return [text[1:-1] if text[:1] in "\"'" else text]
 
     def pair(self, node: Mapping, meaning: Any, syntax: Any) -> None:

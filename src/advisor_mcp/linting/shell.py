@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from advisor_mcp.linting.source import SourceFile, Span
+from advisor_mcp.linting.source import SourceFile, Span, Utf8, line_start
 from advisor_mcp.linting.words import HOLE, Piece, Text, Word, joined, split, word
 
 MOST_WORDS = 5_000
@@ -84,19 +84,15 @@ _DEFAULT = {":-", "-", ":=", "="}
 
 class _Reader:
     def __init__(self, source: SourceFile) -> None:
-        self.source, self.data = source, source.text.encode()
-        self.ascii = source.text.isascii()
-        self.root = _parser().parse(self.data).root_node
+        self.source, utf8 = source, Utf8(source.text)
+        self.at = utf8.at
+        self.root = _parser().parse(utf8.data).root_node
         self.script = Script(source)
         self.vars: dict[str, Variable] = {}
-        self.unset: set[str] = set()
         self.depth_of_branches = 0
         self.words = 0
 
     # ---- places ----
-
-    def at(self, byte: int) -> int:
-        return byte if self.ascii else len(self.data[:byte].decode())
 
     def span(self, node: Any) -> Span:
         return Span(self.source, self.at(node.start_byte), self.at(node.end_byte))
@@ -195,8 +191,6 @@ class _Reader:
                 self.run(child, depth + 1)
         for body, raw in bodies:
             self.script.documents.append(Document(self.document(body, raw, target), target))
-            if target is None:
-                continue
 
     def destination(self, node: Any) -> str | None:
         found = node.child_by_field_name("destination")
@@ -412,12 +406,12 @@ class _Reader:
         if held is not None and held.words is None and (held.value or ":" not in sign):
             return held.value
         start = self.at(node.start_byte) + 2 + len(name) + len(sign)
-        value = self.default(node, start, self.at(node.end_byte) - 1)
+        value = self.default(start, self.at(node.end_byte) - 1)
         if "=" in sign:
             self.vars[name] = Variable(self.span(node), value)
         return value
 
-    def default(self, node: Any, start: int, end: int) -> Text:
+    def default(self, start: int, end: int) -> Text:
         written = self.source.text[start:end]
         if len(written) > 1 and written[0] == written[-1] and written[0] in "\"'":
             start, end = start + 1, end - 1
@@ -498,7 +492,7 @@ def _same(one: Variable, other: Variable) -> bool:
 
 
 def _inside_quotes(text: str) -> bool:
-    line = text[text.rfind("\n") + 1 :]
+    line = text[line_start(text, len(text)) :]
     return (line.count('"') - line.count('\\"')) % 2 == 1
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import re
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 LARGEST_BYTES = 2_000_000  # the largest configuration seen in 429 real ones has 60,000
-STANDARD_INPUT = "<text>"
 
 
 class Unreadable(Exception):
@@ -97,10 +98,38 @@ class Span:
         return self.source.text[self.start : self.end]
 
 
+def line_start(text: str, at: int) -> int:
+    """Where the line of a character begins."""
+    return text.rfind("\n", 0, at) + 1
+
+
+def line_end(text: str, at: int) -> int:
+    """Where the line of a character ends, its line feed included."""
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end + 1
+
+
+class Utf8:
+    """A text as the UTF-8 that parsers read, and the way from the bytes that they count back to its characters."""
+
+    def __init__(self, text: str) -> None:
+        self.data = text.encode()
+        self._continuing = array("I", (found.start() for found in re.finditer(rb"[\x80-\xbf]", self.data)))
+
+    def at(self, byte: int) -> int:
+        """The character that begins at a byte of `data`: one for each byte before it that continues no other."""
+        return byte - bisect_left(self._continuing, byte)
+
+
+def refuse_large(size: int) -> None:
+    """Raises `Unreadable` for more bytes than a configuration has."""
+    if size > LARGEST_BYTES:
+        raise Unreadable(f"has {size:,} bytes; a configuration of more than {LARGEST_BYTES:,} is not read")
+
+
 def decode(name: str, raw: bytes, path: Path | None = None) -> SourceFile:
     """The text of a file's bytes: UTF-8, or UTF-16 with its mark. Raises `Unreadable` for what no tool would read."""
-    if len(raw) > LARGEST_BYTES:
-        raise Unreadable(f"has {len(raw):,} bytes; a configuration of more than {LARGEST_BYTES:,} is not read")
+    refuse_large(len(raw))
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb": "utf-8-sig"}
     encoding = marks.get(raw[:2], "utf-8")
     try:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from advisor_mcp import access
 from advisor_mcp.linting.source import SourceFile
@@ -80,6 +81,12 @@ class Settings:
         return False
 
 
+def _table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table of a TOML file, empty where the name stands for something else."""
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def read_settings(folder: Path) -> Settings:
     """The nearest `advisor.toml` or `pyproject.toml` with `[tool.advisor]`, of this folder or one above it."""
     for place in (folder, *(folder.parents if access.anywhere() else ())):
@@ -89,14 +96,13 @@ def read_settings(folder: Path) -> Settings:
                 data = tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            part = data.get("tool", {}).get("advisor") if name == "pyproject.toml" else data
+            part = _table(data, "tool").get("advisor") if name == "pyproject.toml" else data
             if isinstance(part, dict):
-                ignore = {
-                    str(k): [str(v) for v in found]
-                    for k, found in part.get("ignore", {}).items()
-                    if isinstance(found, list)
-                }
-                return Settings(ignore, {str(k): str(v) for k, v in part.get("target", {}).items()})
+                lists = {k: found for k, found in _table(part, "ignore").items() if isinstance(found, list)}
+                return Settings(
+                    {k: [str(v) for v in found] for k, found in lists.items()},
+                    {k: str(v) for k, v in _table(part, "target").items()},
+                )
         if (place / ".git").exists():
             break
     return Settings()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -118,9 +117,17 @@ class Unit:
         """The value as a number (``"8"``, ``2e-5`` and ``32k`` count); `default` where it is not set, else None."""
         return as_number(self.value(name, default))
 
+    def whole(self, name: str, default: int | None = None) -> int | None:
+        """The value as a whole number; `default` where it is not set, else None."""
+        return as_whole(self.value(name, default))
+
     def truth(self, name: str, default: bool | None = False) -> bool | None:
         """Whether it is on, in the spellings that tools read as such; None where it is neither or not known."""
         return as_truth(self.value(name, default))
+
+    def on(self, *names: str) -> Setting | None:
+        """The first of these switches that is on."""
+        return next((self.settings[name] for name in names if name in self.settings and self.truth(name) is True), None)
 
     def items(self, name: str) -> list[Any] | None:
         """The value as a list; text is cut at commas and blanks, one value is a list of one. None: not set or unknown."""
@@ -156,8 +163,8 @@ class Unit:
         found = self.named(concept)
         if found is None:
             return default
-        value = as_number(found.value)
-        return int(value) if value is not None and value == int(value) and abs(value) <= LARGEST_SIZE else None
+        value = as_whole(found.value)
+        return value if value is not None and abs(value) <= LARGEST_SIZE else None
 
     # ---- versions ----
 
@@ -183,11 +190,7 @@ class Unit:
     @cached_property
     def table(self) -> Table | None:
         """The tool's option table, where there is one."""
-        return (
-            table(OPTION_TABLES.get(self.tool, self.tool))
-            if OPTION_TABLES.get(self.tool, self.tool) in tools()
-            else None
-        )
+        return table_of(self.tool)
 
     def option(self, name: str, scope: str | None = None) -> Option | None:
         """What the option table says of a name in the version in use."""
@@ -195,7 +198,13 @@ class Unit:
         return known.option(place, name, self.target) if known and place in known.scopes else None
 
 
-OPTION_TABLES = {"hf_trainer": "transformers"}
+OPTION_TABLES = {"hf_trainer": "transformers", "deepspeed_launcher": "deepspeed", "accelerate_launch": "accelerate"}
+
+
+def table_of(tool: str) -> Table | None:
+    """The option table that a tool's units are held against, where there is one."""
+    name = OPTION_TABLES.get(tool, tool)
+    return table(name) if name in tools() else None
 
 
 def as_number(value: Any) -> int | float | None:
@@ -213,6 +222,12 @@ def as_number(value: Any) -> int | float | None:
     if abs(found) == float("inf"):
         return None
     return int(found) if found == int(found) and "." not in text and "e" not in text.lower() else found
+
+
+def as_whole(value: Any) -> int | None:
+    """A value as a whole number, or None: ``2.0`` and ``2k`` are some, ``2.5`` is none."""
+    found = as_number(value)
+    return int(found) if found is not None and found == int(found) else None
 
 
 def as_truth(value: Any) -> bool | None:
@@ -270,16 +285,6 @@ def first_key(tree: Mapping) -> Span:
 def from_tree(tool: str, tree: Mapping, syntax: Syntax, scope: str = "") -> Unit:
     """The unit of a configuration file's tree."""
     return Unit(tool, tree.source, first_key(tree), scope, tree, flatten(tree, syntax))
-
-
-def env_settings(
-    pairs: Iterable[tuple[str, Any, Span, Span, Syntax, Node | None, Mapping | None, Entry | None]],
-) -> dict[str, Setting]:
-    """Environment variables as settings, by name."""
-    return {
-        n: Setting(n, v, key, place, n, syntax, node, parent, entry)
-        for n, v, key, place, syntax, node, parent, entry in pairs
-    }
 
 
 def scalar_text(node: Node | None) -> str | None:

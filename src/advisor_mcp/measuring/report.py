@@ -261,7 +261,7 @@ def _warnings(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[str]
         if 3 * run.removed >= len(run.samples.values) >= FEWEST_FOR_ORDER:
             yield f"{run.name}: a third of it or more is warm-up, so its rest may not be steady either; run longer"
         if run.short_for_its_correlation:
-            yield f"{run.name}: too short to tell how strongly its values follow each other; the interval may be too narrow"
+            yield f"{run.name}: short against how strongly its values follow each other; the interval may be too narrow"
         if run.drift is not None:
             yield f"{run.name}: the run drifts, so its median depends on its length"
     if not all(run.samples.repetitions for run in runs):

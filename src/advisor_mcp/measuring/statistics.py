@@ -204,12 +204,15 @@ def order(values: Array) -> Order:
 
     The number is n over the integrated autocorrelation time of the values' sides of the median, on which the error of a
     median depends: the larger of Sokal's windowed estimate and that of an autoregression of the first order, which is
-    steadier in short runs.
+    steadier in short runs. There a correlation that is clearly present counts with its standard error on top, as a short
+    run shows too little of it: without that, 8 in 100 intervals over 50 values with a correlation of 0.8 miss.
     """
     if len(values) < FEWEST_FOR_ORDER or np.ptp(values) == 0:
         return Order(None, float(len(values)))
     neighbours = _correlation_of_neighbours(values)
-    time = max(_windowed_time(np.sign(values - np.median(values))), _autoregressive_time(neighbours), 1.0)
+    present = neighbours > 2 / math.sqrt(len(values))
+    at_most = neighbours + (math.sqrt((1 - neighbours**2) / len(values)) if present else 0)
+    time = max(_windowed_time(np.sign(values - np.median(values))), _autoregressive_time(at_most), 1.0)
     return Order(neighbours, len(values) / time)
 
 
@@ -226,7 +229,7 @@ def _correlation_of_neighbours(values: Array) -> float:
 
 def _autoregressive_time(neighbours: float) -> float:
     """The autocorrelation time of the signs of a Gaussian autoregression: the signs' correlation is 2/pi asin(r^k)."""
-    powers = max(neighbours, 0.0) ** np.arange(1, 400)
+    powers = min(max(neighbours, 0.0), LARGEST_CORRELATION) ** np.arange(1, 400)
     return float(1 + 2 * (2 / np.pi * np.arcsin(powers)).sum())
 
 

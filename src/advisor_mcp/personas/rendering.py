@@ -8,16 +8,15 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from advisor_mcp.errors import UsageError, nearest, shown
+from advisor_mcp.errors import UsageError, shown, unknown
 from advisor_mcp.personas.persona import Persona
 from advisor_mcp.personas.shared import SHARED_RULES
 
 if TYPE_CHECKING:
     import jinja2
 
-Depth = Literal["brief", "full"]
 Facts = Callable[[str, str], "dict[str, Any] | None"]
 
 FOCUS_LIMIT = 500
@@ -38,7 +37,7 @@ def render_persona(persona: Persona, focus: str | None = None, depth: str = "ful
     import jinja2
 
     if depth not in _DEPTHS:
-        raise UsageError(f"unknown depth {shown(depth)}{nearest(str(depth), _DEPTHS)} (available: brief, full)")
+        raise unknown("depth", depth, _DEPTHS)
     values = {"persona": persona, "focus": _plain(focus), "depth": depth, "fact": _lookup(persona, facts)}
     try:
         text = _environment().from_string(persona.body).render(values)

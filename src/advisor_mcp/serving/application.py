@@ -35,7 +35,7 @@ from mcp.types import (
 
 from advisor_mcp import __version__
 from advisor_mcp.catalogue import Catalogue, PersonaEntry, ToolEntry
-from advisor_mcp.errors import AdvisorError, UsageError, nearest, shown
+from advisor_mcp.errors import AdvisorError, UsageError, nearest, shown, unknown
 from advisor_mcp.results import present
 from advisor_mcp.serving.introduction import instructions
 from advisor_mcp.serving.progress import RequestProgress
@@ -179,10 +179,7 @@ class AdvisorServer(MCPServer[Any]):
         given = {key: value for key, value in arguments.items() if value != ""}  # how some clients send "not given"
         known = [argument.name for argument in _PROMPT_ARGUMENTS]
         if name not in self.catalogue.personas:
-            available = ", ".join(self.catalogue.personas) or "none"
-            raise UsageError(
-                f"unknown prompt {shown(name)}{nearest(name, self.catalogue.personas)} (available: {available})"
-            )
+            raise unknown("prompt", name, self.catalogue.personas)
         for key in given:
             if key not in known:
                 raise UsageError(f"{name}: unknown argument {shown(key)}{nearest(key, known)} (it takes focus, depth)")

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from advisor_mcp.catalogue import Catalogue
-from advisor_mcp.errors import UsageError, nearest, shown
+from advisor_mcp.errors import UsageError, nearest, shown, unknown
 
 SCHEME = "advisor://"
 MOST_COMPLETIONS = 100
@@ -63,8 +63,7 @@ class References:
         """Text and MIME type of a resource; raises `UsageError` naming the nearest id for one that does not exist."""
         folder, slash, encoded = uri.removeprefix(SCHEME).partition("/")
         if not uri.startswith(SCHEME) or folder not in KINDS:
-            known = [kind.index for kind in KINDS.values()]
-            raise UsageError(f"unknown resource {shown(uri)}{nearest(uri, known)} (available: {', '.join(known)})")
+            raise unknown("resource", uri, (kind.index for kind in KINDS.values()))
         kind = KINDS[folder]
         if not slash or not encoded:
             return self._list(kind), JSON

@@ -46,8 +46,17 @@ class Case:
 
     def __init__(self, timeline: Timeline, device: int | None, hosts: Hosts | None = None) -> None:
         self.timeline = timeline
+        self.told_apart_by_file = False
         self.device = device
         self.hosts = hosts or Hosts(timeline)
+
+    @property
+    def label(self) -> str:
+        """As answers name it: its rank or, where that is no name, its file; and its device."""
+        rank = None if self.timeline.rank is None else f"rank {self.timeline.rank}"
+        device = None if self.device is None else f"device {self.device}"
+        parts = (self.timeline.source if self.told_apart_by_file else rank, device)
+        return ", ".join(part for part in parts if part) or "the host"
 
     @property
     def host(self) -> HostEvents:
@@ -107,8 +116,17 @@ class Case:
 
     @cached_property
     def steps(self) -> list[Span]:
-        """The profiler's steps on the device's span."""
-        return step_windows(self.timeline.steps, self.start, self.end)
+        """The profiler's steps, each until the next one begins."""
+        return step_windows(self.timeline.steps, self.end)
+
+    @cached_property
+    def outside(self) -> intervals.Set:
+        """What of the steps passes before the device's first event and after its last one."""
+        steps = self.timeline.steps
+        starts, ends = (np.array([getattr(step, name) for step in steps], np.int64) for name in ("start", "end"))
+        return intervals.difference(
+            intervals.union(starts, ends), (np.array([self.start], np.int64), np.array([self.end], np.int64))
+        )
 
     @cached_property
     def step_splits(self) -> list[tuple[Span, Split]]:

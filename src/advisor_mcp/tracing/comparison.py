@@ -20,6 +20,10 @@ SAME_WORK = 0.02
 WORTH_TELLING = 0.01
 """Share of the span from which on a cause of idle time is listed."""
 
+FIRST_STEP = 1.25
+"""Times the median of the others from which on a first step is left out of the comparison (chosen here)."""
+
+UNMOVED = 0.005
 FEWEST_STEPS = 4
 SIGNIFICANT = 0.05
 
@@ -40,6 +44,7 @@ class Compared(Row):
 
     conclusion: str
     no_conclusion: list[str] | None = None
+    of: str | None = Field(default=None, description="The rank and device that are compared")
     per: str = Field(description="What the milliseconds are of")
     time_ratio: float | None = Field(default=None, description="Time after / before, of the medians of the steps")
     p_value: float | None = Field(default=None, description="Mann-Whitney, two-sided, over the steps")
@@ -51,25 +56,27 @@ class Compared(Row):
 class _Side:
     case: Case
     steps: list[float]
+    recorded: int
 
     @property
     def share(self) -> float:
         """What one step is of the span; 1 without steps."""
-        return 1 / len(self.steps) if self.steps else 1.0
+        return 1 / self.recorded if self.steps else 1.0
 
 
-def compare(before: Diagnosis, after: Diagnosis) -> Compared:
-    """What moved. The slowest device of each side is compared: the one with the longest span."""
-    one, other = _side(before), _side(after)
+def compare(before: Diagnosis, after: Diagnosis, about: Case) -> Compared:
+    """What moved on the device of `about`, a case of `after`, since the same device of the same rank in `before`."""
+    one, other = _side(_counterpart(before, about)), _side(about)
     against = _incomparable(before, after, one, other)
     stepped = bool(one.steps and other.steps)
     if not stepped:
-        one, other = _Side(one.case, []), _Side(other.case, [])
+        one, other = _Side(one.case, [], 0), _Side(other.case, [], 0)
     parts = _parts(one, other)
     ratio, p_value = _times(one, other) if stepped else (other.case.span / one.case.span, None)
     return Compared(
         conclusion=_conclusion(against, ratio, p_value, parts, stepped),
         no_conclusion=against or None,
+        of=about.label if len(after.cases) > 1 else None,
         per="step" if stepped else "span",
         time_ratio=None if against else round(ratio, 4),
         p_value=None if against or p_value is None else round(p_value, 4),
@@ -78,9 +85,20 @@ def compare(before: Diagnosis, after: Diagnosis) -> Compared:
     )
 
 
-def _side(of: Diagnosis) -> _Side:
-    case = max(of.cases, key=lambda case: case.span)
-    return _Side(case, [(step.end - step.start) / MS for step in case.timeline.steps])
+def _counterpart(before: Diagnosis, about: Case) -> Case:
+    """The case of the same rank and device, else of the same device, else the first."""
+    key = (about.timeline.rank, about.device)
+    same = [case for case in before.cases if (case.timeline.rank, case.device) == key]
+    device = [case for case in before.cases if case.device == about.device]
+    return next(iter(same or device), before.cases[0])
+
+
+def _side(case: Case) -> _Side:
+    """A case with its steps; a first one that is far longer than the others holds what starts up with it, and is left out."""
+    lengths = [(step.end - step.start) / MS for step in case.timeline.steps]
+    first, rest = lengths[:1], lengths[1:]
+    late = len(rest) >= FEWEST_STEPS and first[0] > FIRST_STEP * float(np.median(rest))
+    return _Side(case, rest if late else lengths, len(lengths))
 
 
 def _incomparable(before: Diagnosis, after: Diagnosis, one: _Side, other: _Side) -> list[str]:
@@ -152,6 +170,8 @@ def _times(one: _Side, other: _Side) -> tuple[float, float | None]:
 def _conclusion(against: list[str], ratio: float, p_value: float | None, parts: list[Moved], stepped: bool) -> str:
     most = max(parts, key=lambda row: abs(row.change_ms))
     named = most.part.replace("_", " ")
+    if not against and all(abs(row.change_ms) <= UNMOVED * max(row.before_ms, row.after_ms) for row in parts):
+        return "Nothing moved: every part of the time differs by less than half a percent."
     moved = f"{named} moved most: {most.before_ms:,.1f} to {most.after_ms:,.1f} ms"
     if against:
         shares = max(parts, key=lambda row: abs(row.after_percent - row.before_percent))

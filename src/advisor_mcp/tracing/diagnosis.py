@@ -9,7 +9,7 @@ from typing import TypeAlias
 from advisor_mcp.findings import Finding, order
 from advisor_mcp.tracing.case import Case, cases
 from advisor_mcp.tracing.compile_log import CompileLog
-from advisor_mcp.tracing.families import GATES, JOB, TIMELINE
+from advisor_mcp.tracing.families import GATES, JOB, JOB_GATES, TIMELINE
 from advisor_mcp.tracing.job import Job
 from advisor_mcp.tracing.memory import MemoryHistory
 from advisor_mcp.tracing.record_families import compile_findings, memory_findings
@@ -24,7 +24,7 @@ class Diagnosis:
     """What the evidence shows: a job's cases, what makes them less sure, and what everything suffers from, the most first."""
 
     job: Job
-    gates: list[Finding[Case]]
+    gates: list[Finding[Case] | Finding[Job]]
     findings: list[Found]
     withheld: tuple[str, ...] = ()
     memories: tuple[MemoryHistory, ...] = ()
@@ -43,15 +43,29 @@ def diagnose(
     every = [case for timeline in timelines for case in cases(timeline)]
     job = Job(every)
     gates, found, withheld = _held_against(every)
-    findings: list[Found] = [*_together(found, len(every)), *JOB.find(job)]
+    doubts = JOB_GATES.find(job)
+    together, stopped = _of_the_job(job, doubts)
+    findings: list[Found] = [*_together(found, len(every)), *together]
+    withheld |= stopped
     for memory in memories:
         findings += memory_findings(memory)
     if compile_log:
         findings += compile_findings(compile_log)
     findings.sort(key=order)
-    return Diagnosis(
-        job, _gates_together(gates, len(every)), findings, tuple(sorted(withheld)), tuple(memories), compile_log
-    )
+    passed: list[Finding[Case] | Finding[Job]] = [*doubts, *_gates_together(gates, len(every))]
+    return Diagnosis(job, passed, findings, tuple(sorted(withheld)), tuple(memories), compile_log)
+
+
+def _of_the_job(job: Job, doubts: Sequence[Finding[Job]]) -> tuple[list[Finding[Job]], set[str]]:
+    """What only the ranks together show, and the names of what the doubts about them withhold."""
+    stopped = {name for doubt in doubts for name in doubt.kind.items("Withholds")}
+    found = JOB.find(job)
+    kept = [
+        replace(one, lowered_by=tuple(d.kind.name for d in doubts if one.kind.name in d.kind.items("Lowers")))
+        for one in found
+        if one.kind.name not in stopped
+    ]
+    return kept, {one.kind.name for one in found} & stopped
 
 
 def _held_against(
@@ -84,7 +98,7 @@ def _together(found: list[tuple[Case, Finding[Case]]], of: int) -> list[Finding[
     for group in by_name.values():
         case, worst = max(group, key=lambda pair: pair[1].seen.saves_at_most_percent or pair[1].seen.measured)
         devices = {id(where) for where, _ in group}
-        where = f"{len(devices)} of {of} devices, worst {label(case)}" if of > 1 else None
+        where = f"{len(devices)} of {of} devices, worst {case.label}" if of > 1 else None
         told.append(replace(worst, seen=replace(worst.seen, where=worst.seen.where or where)))
     return told
 
@@ -97,10 +111,3 @@ def _gates_together(gates: list[Finding[Case]], of: int) -> list[Finding[Case]]:
         replace(group[0], seen=replace(group[0].seen, where=f"{len(group)} of {of} devices" if of > 1 else None))
         for _, group in sorted(by_name.items())
     ]
-
-
-def label(case: Case) -> str:
-    """A case as answers name it: its rank, its device."""
-    rank = None if case.timeline.rank is None else f"rank {case.timeline.rank}"
-    device = None if case.device is None else f"device {case.device}"
-    return ", ".join(part for part in (rank, device) if part) or "the host"

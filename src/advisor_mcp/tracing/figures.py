@@ -106,6 +106,9 @@ class CollectiveRow(Row):
     total_ms: float
     median_bytes: int | None = None
     group_size: int | None = None
+    mean_skew_ms: float | None = Field(
+        default=None, description="Waiting of the first rank to arrive, over given ranks"
+    )
     bus_bandwidth_gb_s: float | None = Field(
         default=None, description="Median, of the shortest time over ranks where several are given"
     )
@@ -240,6 +243,7 @@ def _collectives(found: Sequence[tuple[Matched, int]]) -> list[CollectiveRow]:
     for (name, size), members in groups.items():
         sizes = [max(one.collective.bytes_in, one.collective.bytes_out) for one, _ in members if one.collective]
         known = [count for count in sizes if count]
+        skews = [one.skew for one, _ in members if len(one.durations) > 1]
         rates = [
             _bus(name, size) * count / time for count, (_, time) in zip(sizes, members, strict=False) if count and time
         ]
@@ -250,6 +254,7 @@ def _collectives(found: Sequence[tuple[Matched, int]]) -> list[CollectiveRow]:
                 total_ms=round(sum(time for _, time in members) / MS, 3),
                 median_bytes=int(np.median(known)) if known else None,
                 group_size=size,
+                mean_skew_ms=round(float(np.mean(skews)) / MS, 3) if skews else None,
                 bus_bandwidth_gb_s=round(float(np.median(rates)), 2) if rates and size else None,
             )
         )

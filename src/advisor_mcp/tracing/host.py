@@ -26,8 +26,21 @@ _DATALOADER = re.compile(
 _BLOCKING = re.compile(r"(?:Stream|Device|Event|Ctx|Context)Synchronize|^(?:cuda|hip|cu)Memcpy(?!\w*(?:Async|Peer))")
 _LAUNCH = re.compile(r"Launch")
 _GRAPH_LAUNCH = re.compile(r"GraphLaunch")
+NEARLY = 0.8
+"""Share of the longest cover from which on an inner function says more than the one around it."""
+
+_STEP = re.compile(r"^ProfilerStep")
 NEAR_NS = 5_000
 """How long before a gap a synchronisation may have returned and still have drained the queue: a call's own overhead."""
+
+
+_FUNCTION = re.compile(r".*[/\\](?=[^/\\]*\(\d+\): )")
+
+
+def without_folders(name: str) -> str:
+    """The name of a Python function as the profiler gives it, ``/home/me/train.py(7): step``, without the file's folders."""
+    found = _FUNCTION.match(name)
+    return name[found.end() :] if found else name
 
 
 class Hosts:
@@ -105,14 +118,20 @@ class Hosts:
         return np.where(blocked, call, UNKNOWN)
 
     def doing(self, start: int, end: int, thread: int | None = None) -> str | None:
-        """The operator, range or function that covered most of the time between, the innermost of those with the same cover."""
+        """The operator, range or function that covered most of the time between; of those that cover nearly as much the innermost.
+
+        A function is named by its file without the folders, which may name a user. The profiler's steps name nothing.
+        """
         events = self.events
+        steps = self.timeline.names_matching(_STEP)
         rows = np.flatnonzero((events.start < end) & (events.end > start) & (events.kind != Host.API))
+        rows = rows[~np.isin(events.name[rows], steps)]
         if thread is not None:
             rows = rows[events.thread[rows] == thread]
         if not len(rows):
             return None
         cover = np.minimum(events.end[rows], end) - np.maximum(events.start[rows], start)
         length = events.end[rows] - events.start[rows]
-        best = np.lexsort((length, -cover))[0]
-        return self.timeline.names[int(events.name[rows[best]])]
+        best = np.flatnonzero(cover >= NEARLY * cover.max())
+        best = best[np.argmin(length[best])]
+        return without_folders(self.timeline.names[int(events.name[rows[best]])])

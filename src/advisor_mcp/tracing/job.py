@@ -41,6 +41,9 @@ class Job:
 
     def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
+        if len({(case.timeline.rank, case.device) for case in cases}) < len(cases):
+            for case in cases:
+                case.told_apart_by_file = True
         self.ranks = {self._rank(place, case): case for place, case in enumerate(cases) if case.device is not None}
 
     def _rank(self, place: int, case: Case) -> int:

@@ -280,9 +280,9 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
     head = ending.head
     distributed = head.get("distributedInfo")
     distributed = distributed if isinstance(distributed, dict) else {}
-    steps = [Span(name, int(host["start"][row]), int(host["end"][row])) for name, row in reading.steps]
+    steps = [Span(printable(name), int(host["start"][row]), int(host["end"][row])) for name, row in reading.steps]
     return Timeline(
-        source=source,
+        source=printable(source),
         device_events=device_events(**device),
         host_events=host_events(**host),
         names=reading.names.listed(),

@@ -1,4 +1,4 @@
-"""From paths to evidence: every file recognised by its content and read, the ranks of a job together."""
+"""From paths to evidence and its diagnosis: every file recognised by its content and read, the ranks of a job together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import BinaryIO, cast
 
 from advisor_mcp import access
 from advisor_mcp.declaration import Progress
-from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.tracing.compile_log import CompileLog, read_compile_log
+from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
 from advisor_mcp.tracing.jsonstream import unzipped
 from advisor_mcp.tracing.kineto import read_kineto
 from advisor_mcp.tracing.memory import MemoryHistory, read_snapshot, read_timeline
@@ -65,6 +66,12 @@ def read_evidence(given: Sequence[str], progress: Progress) -> Evidence:
     if not (evidence.timelines or evidence.memories or evidence.compile_log):
         raise CannotAnswer("there is no trace in what was given", needs=[NEEDS])
     return evidence
+
+
+def diagnosed(given: Sequence[str], progress: Progress) -> Diagnosis:
+    """What the files and folders given show; raises as `read_evidence` does."""
+    evidence = read_evidence(given, progress)
+    return diagnose(evidence.timelines, evidence.memories, evidence.compile_log)
 
 
 def _files(said: str) -> Iterator[tuple[Path, bool]]:

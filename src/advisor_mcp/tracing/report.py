@@ -16,11 +16,16 @@ from advisor_mcp.tracing.case import MS, Case
 from advisor_mcp.tracing.comparison import Compared, compare
 from advisor_mcp.tracing.compile_log import CompileLog
 from advisor_mcp.tracing.compile_report import CompileSection, compile_section
-from advisor_mcp.tracing.diagnosis import Diagnosis, label
+from advisor_mcp.tracing.diagnosis import Diagnosis
 from advisor_mcp.tracing.memory import MemoryHistory
 from advisor_mcp.tracing.memory_report import MemorySection, memory_section
+from advisor_mcp.tracing.split import UNLINKED
 
 TIED_PERCENT = 1.0
+SHORT_NS = 100_000
+OVERLAP = ("what several findings can save may be the same time: it does not add up",)
+UNEXPLAINED_PERCENT = 15.0
+"""Idle time without a known cause from which on an answer without findings says so."""
 
 
 class Gate(Row):
@@ -70,6 +75,8 @@ class _Room:
     classes: int
     collectives: int
     full: bool
+    records: bool = True
+    gates: int = 99
 
 
 def report(
@@ -80,7 +87,8 @@ def report(
         raise CannotAnswer(
             "only two timelines can be compared", needs=["traces of torch.profiler or Nsight Systems on both sides"]
         )
-    compared = compare(baseline, diagnosis) if baseline else None
+    about = worst_case(diagnosis)
+    compared = compare(baseline, diagnosis, about) if baseline and about else None
     for room in _rooms(detail == "full"):
         answer = _answer(diagnosis, room, compared, notes or [])
         if max(len(answer.json_text().encode()), len(answer.text().encode())) <= limit:
@@ -100,6 +108,8 @@ def _rooms(full: bool) -> Iterator[_Room]:
     for found, changes in ((8, 8), (6, 6), (5, 4), (5, 3), (5, 2), (4, 2), (3, 2), (3, 1), (2, 1), (1, 1)):
         yield _Room(2, found, changes, 0, 0, 3 if found > 6 else 0, 0, False)
     yield _Room(1, 1, 1, 0, 0, 0, 0, False)
+    yield _Room(1, 1, 1, 0, 0, 0, 0, False, gates=3)
+    yield _Room(1, 1, 0, 0, 0, 0, 0, False, records=False, gates=2)
 
 
 def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes: list[str]) -> DiagnosedTrace:
@@ -108,16 +118,22 @@ def _answer(diagnosis: Diagnosis, room: _Room, compared: Compared | None, notes:
     kept = room.findings - min(len(costs), room.findings)
     if compared and not room.full:
         compared = compared.model_copy(update={"classes": None})
-    worst, fullest = _worst(diagnosis), _fullest(diagnosis)
+    worst, fullest = worst_case(diagnosis), _fullest(diagnosis)
     return DiagnosedTrace(
         summary=compared.conclusion if compared else _summary(diagnosis, worst, costs, chances),
-        trust=[_gate(gate, room.full) for gate in diagnosis.gates] or None,
+        trust=[_gate(gate, room.full) for gate in diagnosis.gates[: room.gates]] or None,
         findings=_shortened(finding_rows(costs[: room.findings], room.full), room),
         opportunities=_shortened(finding_rows(chances[:kept], room.full), room) or None,
         comparison=compared,
-        memory=memory_section(fullest, room.full) if fullest else None,
-        compilation=compile_section(diagnosis.compile_log, room.full) if diagnosis.compile_log else None,
-        assumptions=[*(_assumptions(worst) if room.full and worst else ()), *notes],
+        memory=memory_section(fullest, room.full) if fullest and room.records else None,
+        compilation=compile_section(diagnosis.compile_log, room.full)
+        if diagnosis.compile_log and room.records
+        else None,
+        assumptions=[
+            *(_assumptions(worst) if room.full and worst else ()),
+            *(OVERLAP if len(costs) > 1 else ()),
+            *notes,
+        ],
         next_measurement=_next(costs, diagnosis),
         omitted=_omitted(room, costs, chances[kept:], diagnosis) or None,
         **(_figures(diagnosis, worst, room) if worst else {}),
@@ -153,7 +169,7 @@ def _shortened(rows: list[FindingRow], room: _Room) -> list[FindingRow]:
     ]
 
 
-def _worst(diagnosis: Diagnosis) -> Case | None:
+def worst_case(diagnosis: Diagnosis) -> Case | None:
     """The device that figures of one device are about: with the longest span, of nearly equal ones the most idle."""
     longest = max((case.span for case in diagnosis.cases), default=0)
     tied = [case for case in diagnosis.cases if case.span >= longest * (1 - TIED_PERCENT / 100)]
@@ -175,25 +191,37 @@ def _slowest(cases: list[Case], most: int) -> list[Case]:
 
 
 def _summary(diagnosis: Diagnosis, worst: Case | None, costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
-    told = [_time(diagnosis, worst)] if worst else []
-    fullest = _fullest(diagnosis)
-    told += [_memory(fullest)] if fullest else []
-    told += [_compilation(diagnosis.compile_log)] if diagnosis.compile_log else []
-    doubt = f" Doubts first: {', '.join(gate.kind.name for gate in diagnosis.gates)}." if diagnosis.gates else ""
-    return f"{'. '.join(told)}; {_found(costs, chances)}.{doubt}"
+    told = ([_time(diagnosis, worst)] if worst else []) + of_records(diagnosis)
+    doubt = (
+        f" Doubts, to be read first: {', '.join(gate.kind.name for gate in diagnosis.gates)}."
+        if diagnosis.gates
+        else ""
+    )
+    return f"{'. '.join(told)}; {_found(costs, chances)}{_unexplained(worst, costs)}.{doubt}"
+
+
+def of_records(diagnosis: Diagnosis) -> list[str]:
+    """What the records beside the timelines say, each in a few words."""
+    fullest, log = _fullest(diagnosis), diagnosis.compile_log
+    return ([_memory(fullest)] if fullest else []) + ([_compilation(log)] if log else [])
 
 
 def _time(diagnosis: Diagnosis, worst: Case) -> str:
     if worst.device is None:
-        return f"{worst.timeline.source} has no GPU events"
+        part = ", as far as it was read," if worst.timeline.truncated else ""
+        return f"{worst.timeline.source}{part} has no GPU events"
     split = worst.split
     shares = [
         worst.percent(part) for part in (split.compute, split.exposed_communication, split.exposed_copy, split.idle)
     ]
     names = ("compute", "exposed communication", "exposed copy", "idle")
     parts = ", ".join(f"{share:.1f} % {name}" for share, name in zip(shares, names, strict=True))
-    several = f" ({label(worst)}, the slowest of {len(diagnosis.cases)})" if len(diagnosis.cases) > 1 else ""
-    return f"Of {worst.span / MS:,.1f} ms{several}: {parts}"
+    several = f" ({worst.label}, the worst of {len(diagnosis.cases)})" if len(diagnosis.cases) > 1 else ""
+    return f"Of {_duration(worst.span)}{several}: {parts}"
+
+
+def _duration(nanoseconds: int) -> str:
+    return f"{nanoseconds / MS:,.1f} ms" if nanoseconds >= SHORT_NS else f"{nanoseconds / 1e3:,.1f} µs"
 
 
 def _memory(history: MemoryHistory) -> str:
@@ -210,6 +238,14 @@ def _compilation(log: CompileLog) -> str:
     )
 
 
+def _unexplained(worst: Case | None, costs: list[Finding[Any]]) -> str:
+    """That nothing was found is no clean bill where the launches that would explain idle time are not in the trace."""
+    if worst is None or worst.device is None or costs:
+        return ""
+    unknown = worst.percent(worst.gaps.total(UNLINKED))
+    return f"; what {unknown:.1f} % idle time waited for cannot be told" if unknown >= UNEXPLAINED_PERCENT else ""
+
+
 def _found(costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
     if not costs:
         return "nothing to report" + (
@@ -218,10 +254,11 @@ def _found(costs: list[Finding[Any]], chances: list[Finding[Any]]) -> str:
     bound = costs[0].seen.saves_at_most_percent
     saves = f", which can save at most {bound:.1f} %" if bound is not None else ""
     others = f" (and {len(costs) - 1} more)" if len(costs) > 1 else ""
-    return f"the first finding is {costs[0].kind.name}{saves}{others}"
+    sure = ", less sure for the doubts," if costs[0].lowered_by else ""
+    return f"the first finding{sure} is {costs[0].kind.name}{saves}{others}"
 
 
-def _gate(gate: Finding[Case], full: bool) -> Gate:
+def _gate(gate: Finding[Any], full: bool) -> Gate:
     return Gate(
         name=gate.kind.name,
         message=gate.seen.message,
@@ -257,4 +294,13 @@ def _omitted(room: _Room, costs: list[Finding[Any]], chances: list[Finding[Any]]
     names = [one.kind.name for one in (*costs[room.findings :], *chances)]
     told = [f"{count} further {what}" for what, count in left.items() if count > 0]
     told += [f"findings {', '.join(names)}"] if names else []
+    told += (
+        [f"doubts {', '.join(gate.kind.name for gate in left_gates)}"]
+        if (left_gates := diagnosis.gates[room.gates :])
+        else []
+    )
+    if not room.records:
+        told += [
+            name for name, there in (("memory", diagnosis.memories), ("compilation", diagnosis.compile_log)) if there
+        ]
     return told + ([f"withheld for the doubts: {', '.join(diagnosis.withheld)}"] if diagnosis.withheld else [])

@@ -45,10 +45,11 @@ class Cost:
 
     @property
     def aligned(self) -> bool:
-        """Whether the rows of all operands of a product of 2- or 1-byte types are whole multiples of 16 bytes."""
+        """Whether the rows of a product of 2- or 1-byte types are whole multiples of 16 bytes: n and k are the lengths of rows that
+        are loaded and stored, m only counts them."""
         size = {"fp16": 2, "bf16": 2, "fp8": 1}.get(self.dtype or "")
         return (
-            self.product is None or size is None or all(side * size % ALIGNED_BYTES == 0 for side in self.product[:3])
+            self.product is None or size is None or all(side * size % ALIGNED_BYTES == 0 for side in self.product[1:3])
         )
 
 

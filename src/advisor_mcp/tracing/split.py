@@ -15,7 +15,8 @@ from advisor_mcp.tracing.intervals import Column, Set
 from advisor_mcp.tracing.timeline import UNKNOWN, DeviceEvents, Span, Timeline, Work
 
 SHORT_GAP_NS = 30_000
-"""HTA's `consecutive_kernel_delay`: a gap below it between kernels that were launched in time is the device's own."""
+"""HTA's `consecutive_kernel_delay` (30; its docstring says nanoseconds, it is held against microseconds): a gap below it between
+kernels that were launched in time is the device's own."""
 
 HOST, DATALOADER, SYNCHRONISATION, API = host.CAUSES
 STREAM_WAIT, SHORT, UNLINKED = "stream_wait", "short_gaps", "unlinked"
@@ -163,10 +164,8 @@ def gaps(timeline: Timeline, rows: Column, sets: Busy, hosts: Hosts) -> Gaps:
     )
 
 
-def step_windows(steps: Sequence[Span], start: int, end: int) -> list[Span]:
-    """The steps' windows on the device's clock: from a step's start to the next one's, cut to what the device did."""
+def step_windows(steps: Sequence[Span], end: int) -> list[Span]:
+    """The steps' windows: from a step's start to the next one's; the last one's until the host and the device were done."""
     ends = [step.start for step in steps[1:]] + [max(step.end, end) for step in steps[-1:]]
-    clipped = [
-        Span(step.name, max(step.start, start), min(until, end)) for step, until in zip(steps, ends, strict=True)
-    ]
-    return [step for step in clipped if step.end > step.start]
+    windows = [Span(step.name, step.start, until) for step, until in zip(steps, ends, strict=True)]
+    return [step for step in windows if step.end > step.start]

@@ -11,7 +11,7 @@ from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.gpus.fleet.identity import Unit, job, unit
 from advisor_mcp.gpus.fleet.metrics import PATTERN, served
 from advisor_mcp.gpus.fleet.reading import Plan, planned, seconds
-from advisor_mcp.gpus.fleet.xids import named
+from advisor_mcp.gpus.xids import named
 
 H100 = {"gpu": "3", "UUID": "GPU-1", "modelName": "NVIDIA H100", "hostname": "n1", "instance": "10.0.0.1:9400"}
 AMD = {"gpu_id": "2", "serial_number": "S1", "card_model": "102-D65209", "hostname": "m1", "gpu_partition_id": "0"}

@@ -29,8 +29,6 @@ DEFAULTS = {
 SPAN_KINDS = {"full_attention": "", "sliding_attention": "sliding"}
 WIDER = ("kvh", "k", "v")  # what windowed layers have in another number
 TAG = ".sliding"
-FULL = Varied(vd="v_dim")
-WINDOWED = Varied(TAG, WIDER, vd="v_dim")
 
 
 def describe(c: Config) -> Architecture:

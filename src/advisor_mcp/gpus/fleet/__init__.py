@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from advisor_mcp.declaration import Progress
-    from advisor_mcp.gpus.report import InspectedGpus
+    from advisor_mcp.gpus.rows import InspectedGpus
     from advisor_mcp.results import Detail
 
 

@@ -12,7 +12,7 @@ from advisor_mcp.gpus.fleet.evidence import FLEET, HOUR, Fleet, Use, plural
 from advisor_mcp.gpus.fleet.metrics import ACTIVITY
 from advisor_mcp.gpus.fleet.rows import FleetRow, JobRow, NotChecked
 from advisor_mcp.gpus.fleet.throttling import power_capped_percent
-from advisor_mcp.gpus.report import InspectedGpus
+from advisor_mcp.gpus.rows import InspectedGpus
 from advisor_mcp.results import Derivation, Detail, number
 
 MEASURES = {"sm_active": "SM activity", "engine_active": "engine activity", "kernel_running": "time a kernel ran"}
@@ -42,7 +42,8 @@ def _answer(fleet: Fleet, found: Sequence[Finding[Fleet]], jobs: int, findings: 
     return InspectedGpus(
         summary=_summary(fleet, found),
         gpu_count=len(fleet.units),
-        fleet=_row(fleet, uses[:jobs], told if full else [_short(row) for row in told], full),
+        findings=told if full else [_short(row) for row in told],
+        fleet=_row(fleet, uses[:jobs]),
         warnings=list(_warnings(fleet)),
         assumptions=list(_assumptions(fleet)),
         sources=_sources(fleet, found),
@@ -52,7 +53,7 @@ def _answer(fleet: Fleet, found: Sequence[Finding[Fleet]], jobs: int, findings: 
     )
 
 
-def _row(fleet: Fleet, uses: Sequence[Use], findings: Sequence[FindingRow], full: bool) -> FleetRow:
+def _row(fleet: Fleet, uses: Sequence[Use]) -> FleetRow:
     free = fleet.uses.get(None)
     idle = sum(use.idle_hours for use in fleet.uses.values())
     unheld = free.idle_hours if free else 0.0
@@ -69,7 +70,6 @@ def _row(fleet: Fleet, uses: Sequence[Use], findings: Sequence[FindingRow], full
         activity_percent=_percent(_activity(fleet)),
         activity_by=_measure(fleet),
         power_capped_percent=None if capped is None else round(capped),
-        findings=list(findings) or None,
         jobs=[_job(use) for use in uses] or None if fleet.labelled else None,
         not_checked=_unchecked(fleet) or None,
     )
@@ -182,5 +182,5 @@ def _derivation(fleet: Fleet) -> list[Derivation]:
 
 def _omitted(jobs: int, findings: Sequence[Finding[Fleet]]) -> list[str] | None:
     named = ", ".join(finding.kind.name for finding in findings)
-    left_out = [f"fleet.findings: {len(findings)} more ({named})"] if findings else []
+    left_out = [f"findings: {len(findings)} more ({named})"] if findings else []
     return left_out + ([f"fleet.jobs: {jobs:,} more"] if jobs > 0 else []) or None

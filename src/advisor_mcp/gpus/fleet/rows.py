@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from advisor_mcp.findings import FindingRow
 from advisor_mcp.results import Row
 
 
@@ -46,6 +45,5 @@ class FleetRow(Row):
     activity_percent: int | None = None
     activity_by: str = Field(description="The measure of activity, the most telling that was served")
     power_capped_percent: int | None = Field(default=None, description="Of all time; normal at full load")
-    findings: list[FindingRow] | None = None
     jobs: list[JobRow] | None = Field(default=None, description="The most idle GPU-hours first")
     not_checked: list[NotChecked] | None = None

@@ -241,6 +241,7 @@ class Table:
         )
 
 
+@cache
 def tools() -> tuple[str, ...]:
     """The tools that have an option table."""
     return tuple(
@@ -274,7 +275,6 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-@cache
 @cache
 def _number(version: str) -> tuple[float, ...] | None:
     """A release number to compare by: "4.57.6", "v0.8.5.post1" (above 0.8.5), "1.0rc2" (below 1.0); None: no number."""

@@ -90,9 +90,3 @@ def _stage_of_name(path: str) -> int | None:
         ):
             return stage
     return None
-
-
-def whole(value: object) -> int | None:
-    """A value as a whole number, or None."""
-    found = as_number(value)
-    return int(found) if found is not None and found == int(found) else None

@@ -8,7 +8,7 @@ from advisor_mcp.linting import versions
 from advisor_mcp.linting.concepts import HF_FAMILY, TRAINERS
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rules import _ft
-from advisor_mcp.linting.rules._ft import used, whole
+from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.unit import Setting, Unit, as_number
 
 
@@ -33,11 +33,6 @@ def named_since(unit: Unit, package: str, version: str) -> bool:
     """Whether this version or a later one was named for a package."""
     named = transformers(unit) if package == "transformers" else unit.package(package)
     return named is not None and named >= (versions.parse(version) or ())
-
-
-def on(unit: Unit, *names: str) -> Setting | None:
-    """The first of these switches that is on."""
-    return next((unit[name] for name in names if name in unit and unit.truth(name) is True), None)
 
 
 def lower(unit: Unit, name: str, default: str | None = None) -> str | None:
@@ -89,12 +84,12 @@ def deepspeed_of(unit: Unit, job: Job) -> Unit | None:
 def zero_stage(unit: Unit, job: Job) -> int | None:
     """The ZeRO stage that a unit runs under: 0 without DeepSpeed, None where it is not known."""
     if unit.tool == "deepspeed":
-        return whole(unit.number("zero_optimization.stage", 0))
+        return unit.whole("zero_optimization.stage", 0)
     if unit.tool == "accelerate":
         return accelerate_stage(unit)
     stage = _ft.zero_stage(unit, job)
     launched = [
-        accelerate_stage(other) if other.tool == "accelerate" else whole(other.number("zero_stage", 0))
+        accelerate_stage(other) if other.tool == "accelerate" else other.whole("zero_stage", 0)
         for other in accelerated(unit, job)
     ]
     return stage or next((found for found in launched if found), stage)
@@ -106,7 +101,7 @@ def accelerate_stage(unit: Unit) -> int | None:
         return 0
     if used(unit, "deepspeed_config.deepspeed_config_file"):
         return None
-    return whole(unit.number("deepspeed_config.zero_stage", 2))
+    return unit.whole("deepspeed_config.zero_stage", 2)
 
 
 def fsdp_of(unit: Unit, job: Job) -> Setting | None:
@@ -117,7 +112,7 @@ def fsdp_of(unit: Unit, job: Job) -> Setting | None:
     for other in accelerated(unit, job):
         if other.text("distributed_type") == "FSDP":
             return other["distributed_type"]
-        if other.tool == "accelerate_launch" and (switch := on(other, "use_fsdp")) is not None:
+        if other.tool == "accelerate_launch" and (switch := other.on("use_fsdp")) is not None:
             return switch
     return None
 
@@ -127,7 +122,7 @@ def fsdp_version(unit: Unit, job: Job) -> int | None:
     for other in (unit, *accelerated(unit, job, "accelerate")):
         for name in ("fsdp_config.fsdp_version", "fsdp_config.version"):
             if name in other:
-                return whole(other.number(name))
+                return other.whole(name)
     own = unit.tool in HF_FAMILY and used(unit, "fsdp") is not None
     return 2 if own and transformers_since(unit, "5.0") else 1
 
@@ -135,11 +130,11 @@ def fsdp_version(unit: Unit, job: Job) -> int | None:
 def launched_fsdp(unit: Unit) -> int | None:
     """The version of FSDP that an accelerate file or launch line turns on; 0 where it does not."""
     if unit.tool == "accelerate_launch":
-        return whole(unit.number("fsdp_version", 1)) if unit.truth("use_fsdp", False) else 0
+        return unit.whole("fsdp_version", 1) if unit.truth("use_fsdp", False) else 0
     if unit.text("distributed_type") != "FSDP":
         return 0
     setting = unit.setting("fsdp_config.fsdp_version", "fsdp_config.version")
-    return 1 if setting is None else whole(unit.number(setting.name))
+    return 1 if setting is None else unit.whole(setting.name)
 
 
 def adapter(unit: Unit) -> bool | None:

@@ -9,7 +9,7 @@ from advisor_mcp.linting.concepts import ENGINES
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rules._vl import local_gpus, several_nodes
 from advisor_mcp.linting.tree import UNKNOWN, Mapping, Node, Sequence, at, plain
-from advisor_mcp.linting.unit import Setting, Unit, as_number
+from advisor_mcp.linting.unit import Setting, Unit, as_number, as_whole
 
 CONTAINERS = ("docker", "compose", "k8s", "helm")
 GPU_ENGINES = ("vllm", "sglang", "tensorrt-llm")
@@ -73,8 +73,7 @@ def _is_gpu_limit(name: str) -> bool:
 
 def _counted(container: Unit, *names: str) -> tuple[Setting | None, int | None]:
     found = container.setting(*names) if names else None
-    count = as_number(found.value) if found is not None else None
-    return found, int(count) if count is not None and count == int(count) else None
+    return found, as_whole(found.value) if found is not None else None
 
 
 def _docker_gpus(container: Unit) -> tuple[Setting | None, int | None]:

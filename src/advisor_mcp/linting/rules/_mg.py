@@ -10,7 +10,7 @@ from advisor_mcp.linting.concepts import MEGATRON
 from advisor_mcp.linting.edits import Fix, add_after, advise, both, remove
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Check, Found, Harm, Problem, Severity, rule
-from advisor_mcp.linting.unit import LARGEST_SIZE, Setting, Unit, as_number, as_truth
+from advisor_mcp.linting.unit import LARGEST_SIZE, Setting, Unit, as_number, as_truth, as_whole
 
 _SECTIONS = {
     "megatron-bridge": (
@@ -58,8 +58,7 @@ def number(unit: Unit, name: str, default: float | None = None) -> int | float |
 
 def whole(unit: Unit, name: str, default: int | None = None) -> int | None:
     """A number that must be whole."""
-    found = number(unit, name, default)
-    return int(found) if found is not None and found == int(found) else None
+    return as_whole(number(unit, name, default))
 
 
 def size(unit: Unit, name: str) -> int | None:

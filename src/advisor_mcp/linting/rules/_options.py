@@ -12,6 +12,8 @@ from advisor_mcp.linting.unit import Setting, Unit
 # what a tool does with a name it does not know
 Treatment: TypeAlias = Literal["refuses", "ignores", "extends"]
 COMMAND_LINES = ("vllm", "sglang", "llama.cpp", "torchrun", "accelerate_launch", "tensorrt-llm")
+# take no shortened flag: llama.cpp has no argparse, accelerate's has allow_abbrev=False (1.15.0, commands/launch.py)
+WHOLE_FLAGS = ("llama.cpp", "accelerate_launch")
 FLAT = ("hf_trainer", "trl", "llamafactory", "megatron-lm", "peft")
 NESTED = ("deepspeed", "accelerate", "axolotl", "torchtitan")
 CHECKED = (*COMMAND_LINES, *FLAT, *NESTED)
@@ -160,20 +162,3 @@ def typo(name: str, meant: str) -> bool:
 def scope_of(setting: Setting) -> str:
     """The section that a setting of a nested file stands in."""
     return ".".join(part for part in setting.name.split(".")[:-1] if not part.isdigit())
-
-
-@lru_cache(maxsize=512)
-def abbreviates(tool: str, scope: str, version: str | None, written: str) -> tuple[str, ...]:
-    """The options of a command line that a shortened flag may stand for (argparse takes it where there is one)."""
-    name = written.lstrip("-").replace("-", "_")
-    found = table(tool).options(scope, version)
-    return tuple(
-        sorted(
-            {
-                option.name
-                for option in found.values()
-                for spelling in (option.name, *option.spellings)
-                if spelling.lstrip("-").replace("-", "_").startswith(name)
-            }
-        )
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advisor_mcp.linting.unit import Setting, Unit
+from advisor_mcp.linting.unit import Setting, Unit, as_whole
 
 TENSOR = ("tp_size", "tensor_parallel_size", "tp")
 PIPELINE = ("pp_size", "pipeline_parallel_size", "pp")
@@ -15,10 +15,7 @@ BACKENDS = ("attention_backend", "decode_attention_backend", "prefill_attention_
 def size(unit: Unit, names: tuple[str, ...], default: int = 1) -> int | None:
     """A size under any of its names; `default` where it is not set, None where it is not known."""
     found = unit.setting(*names)
-    if found is None:
-        return default
-    value = unit.number(found.name)
-    return int(value) if value is not None and value == int(value) else None
+    return default if found is None else as_whole(found.value)
 
 
 def attention_groups(unit: Unit) -> int | None:

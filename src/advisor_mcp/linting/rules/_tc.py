@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from advisor_mcp.linting.job import Job
-from advisor_mcp.linting.unit import Setting, Unit
+from advisor_mcp.linting.unit import Setting, Unit, as_whole
 
 LAUNCHERS = ("torchrun", "accelerate_launch", "deepspeed_launcher")
 LOOPBACK = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)(:\d+)?$")
@@ -44,11 +44,8 @@ def above(unit: Unit, tool: str) -> Unit | None:
 
 def whole(unit: Unit, *names: str) -> int | None:
     """The first of these options as a whole number."""
-    for name in names:
-        if name in unit:
-            found = unit.number(name)
-            return int(found) if found is not None else None
-    return None
+    found = unit.setting(*names)
+    return None if found is None else as_whole(found.value)
 
 
 def batch_nodes(unit: Unit) -> int | None:

@@ -29,8 +29,7 @@ _LAYERS = {
 
 def whole(unit: Unit, name: str, default: int | None = None) -> int | None:
     """A whole number; `default` where it is not set in a file (a command line has a file below it)."""
-    found = unit.number(name, default if unit.tool == "torchtitan" else None)
-    return int(found) if found is not None and found == int(found) else None
+    return unit.whole(name, default if unit.tool == "torchtitan" else None)
 
 
 def key(name: str) -> str:

@@ -7,8 +7,7 @@ import difflib
 from advisor_mcp.linting.edits import Fix, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import whole
-from advisor_mcp.linting.rules._hf import full, launched_fsdp, on
+from advisor_mcp.linting.rules._hf import full, launched_fsdp
 from advisor_mcp.linting.unit import Setting, Unit, as_number
 
 ACCELERATE = ("accelerate", "accelerate_launch")
@@ -188,7 +187,7 @@ def whole_weights_under_stage_3(unit: Unit, job: Job) -> Found:
     """
     inside = "deepspeed_config." if unit.tool == "accelerate" else ""
     flag = unit.setting(f"{inside}zero3_init_flag")
-    if flag is None or unit.truth(flag.name, None) is not False or whole(unit.number(f"{inside}zero_stage")) != 3:
+    if flag is None or unit.truth(flag.name, None) is not False or unit.whole(f"{inside}zero_stage") != 3:
         return
     if (unit.number("num_processes") or 2) < 2:
         return  # one copy either way
@@ -227,7 +226,7 @@ def engines_that_exclude_each_other(unit: Unit, job: Job) -> Found:
     ## References
     - accelerate 1.15.0, commands/launch.py, _validate_launch_command
     """
-    chosen = [found for name in ENGINES if (found := on(unit, name)) is not None]
+    chosen = [found for name in ENGINES if (found := unit.on(name)) is not None]
     if len(chosen) > 1:
         said = " and ".join(found.written for found in chosen)
         plain = [found for found in chosen if found.name in ("multi_gpu", "cpu", "tpu")]
@@ -267,7 +266,7 @@ def several_gpus_for_one_process(unit: Unit, job: Job) -> Found:
     ## References
     - accelerate 1.15.0, commands/launch.py, _validate_launch_command
     """
-    multi, processes = on(unit, "multi_gpu"), whole(unit.number("num_processes"))
+    multi, processes = unit.on("multi_gpu"), unit.whole("num_processes")
     if multi is not None and processes is not None and processes < 2:
         place = unit["num_processes"]
         yield Problem(place, f"{multi.written} needs two processes or more, and {place.shown}", remove(multi), (multi,))
@@ -299,7 +298,7 @@ def mesh_without_fsdp2(unit: Unit, job: Job) -> Found:
     ## References
     - accelerate 1.15.0, commands/launch.py, _validate_launch_command
     """
-    mesh = on(unit, "use_parallelism_config")
+    mesh = unit.on("use_parallelism_config")
     if mesh is None or unit.open:
         return
     version = unit.setting("fsdp_version")

@@ -8,7 +8,7 @@ from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import used
-from advisor_mcp.linting.rules._hf import full, on
+from advisor_mcp.linting.rules._hf import full
 from advisor_mcp.linting.unit import Setting, Unit
 
 SEPARATE = (
@@ -233,7 +233,7 @@ def two_formats_for_deepspeed(unit: Unit, job: Job) -> Found:
     if deepspeed is None or text not in ("fp16", "bf16") or not used(unit, "use_deepspeed", "deepspeed_config_file"):
         return
     other = "bf16" if text == "fp16" else "fp16"
-    enabled = on(deepspeed, f"{other}.enabled")
+    enabled = deepspeed.on(f"{other}.enabled")
     if enabled is not None:
         setting = unit["mixed_precision"]
         yield Problem(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import idle, used, whole
-from advisor_mcp.linting.rules._hf import on
+from advisor_mcp.linting.rules._ft import idle, used
 from advisor_mcp.linting.unit import Unit
 
 PRECISIONS = ("no", "fp16", "bf16", "fp8")
@@ -59,7 +58,7 @@ def one_gpu_for_several_processes(unit: Unit, job: Job) -> Found:
     - accelerate 1.15.0, commands/launch.py, _validate_launch_command
     """
     ids, processes, machines = _gpu_ids(unit), unit.number("num_processes", 1), unit.number("num_machines", 1)
-    if ids is None or not processes or not machines or on(unit, "use_cpu"):
+    if ids is None or not processes or not machines or unit.on("use_cpu"):
         return
     multi = unit.text("distributed_type") == "MULTI_GPU" and machines <= 1
     if (multi and len(ids) < 2) or len(ids) < processes // machines:
@@ -115,7 +114,7 @@ def processes_of_one_machine(unit: Unit, job: Job) -> Found:
     - https://huggingface.co/docs/accelerate/basic_tutorials/launch
     - accelerate 1.15.0, utils/launch.py, prepare_multi_gpu_env
     """
-    machines, processes = whole(unit.number("num_machines", 1)), whole(unit.number("num_processes"))
+    machines, processes = unit.whole("num_machines", 1), unit.whole("num_processes")
     if not machines or machines < 2 or not processes:
         return
     setting, also, gpus = unit["num_processes"], (unit["num_machines"],), job.gpus_per_node
@@ -230,7 +229,7 @@ def machine_beyond_the_last(unit: Unit, job: Job) -> Found:
     - accelerate 1.15.0, utils/launch.py, prepare_multi_gpu_env
     - torch 2.13, torch/distributed/run.py
     """
-    rank, machines = whole(unit.number("machine_rank", 0)), whole(unit.number("num_machines", 1))
+    rank, machines = unit.whole("machine_rank", 0), unit.whole("num_machines", 1)
     if rank is not None and machines is not None and rank >= machines and rank > 0:
         setting = unit["machine_rank"]
         yield Problem(

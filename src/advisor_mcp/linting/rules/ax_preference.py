@@ -7,7 +7,7 @@ from math import gcd
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, idle, used, whole
+from advisor_mcp.linting.rules._ft import all_used, idle, used
 from advisor_mcp.linting.unit import Setting, Unit
 
 
@@ -132,7 +132,7 @@ def uneven_generations(unit: Unit, job: Job) -> Found:
     ## References
     - axolotl 0.21.0, utils/schemas/validation.py, check_grpo_batch_size_divisibility
     """
-    answers = whole(unit.value("trl.num_generations"))
+    answers = unit.whole("trl.num_generations")
     if unit.text("rl") != "grpo" or not answers:
         return
     setting = unit["trl.num_generations"]
@@ -143,7 +143,7 @@ def uneven_generations(unit: Unit, job: Job) -> Found:
             set_value(setting, 8),
         )
         return
-    explicit = whole(unit.value("trl.generation_batch_size"))
+    explicit = unit.whole("trl.generation_batch_size")
     if explicit:
         if explicit % answers:
             also: tuple[Setting, ...] = (unit["trl.generation_batch_size"],)
@@ -151,7 +151,7 @@ def uneven_generations(unit: Unit, job: Job) -> Found:
                 setting, f"generation_batch_size {explicit} is no multiple of num_generations {answers}", None, also
             )
         return
-    micro, steps = whole(unit.number("micro_batch_size", 1)), whole(unit.number("gradient_accumulation_steps", 1))
+    micro, steps = unit.whole("micro_batch_size", 1), unit.whole("gradient_accumulation_steps", 1)
     if not micro or not steps or micro * steps % answers == 0:
         return
     world = job.world_size(unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import advise, remove
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import all_used, idle, unset, used, whole
+from advisor_mcp.linting.rules._ft import all_used, idle, unset, used
 from advisor_mcp.linting.unit import Unit
 
 
@@ -276,7 +276,7 @@ def more_warmup_than_steps(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, optimization.py, get_cosine_schedule_with_warmup
     """
-    warmup, total = whole(unit.value("warmup_steps")), whole(unit.value("max_steps"))
+    warmup, total = unit.whole("warmup_steps"), unit.whole("max_steps")
     if warmup and total and 1 < total <= warmup:
         also = (unit["max_steps"],)
         yield Problem(

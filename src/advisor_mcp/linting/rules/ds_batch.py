@@ -7,8 +7,8 @@ from math import prod
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, whole
-from advisor_mcp.linting.rules._hf import full, integrated, on
+from advisor_mcp.linting.rules._ft import all_used
+from advisor_mcp.linting.rules._hf import full, integrated
 from advisor_mcp.linting.unit import Unit
 
 BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
@@ -59,10 +59,10 @@ def mismatched_batch_arithmetic(unit: Unit, job: Job) -> Found:
     - deepspeedai/DeepSpeed#6914
     - hiyouga/LlamaFactory#2574
     """
-    if on(unit, "elasticity.enabled") or "train_batch_size" not in unit:
+    if unit.on("elasticity.enabled") or "train_batch_size" not in unit:
         return
     known = [unit[name] for name in BATCH if name in unit]
-    total, *parts = (whole(unit.number(setting.name)) for setting in known)
+    total, *parts = (unit.whole(setting.name) for setting in known)
     if not total or any(not part for part in parts):
         return
     setting, also = unit["train_batch_size"], tuple(known[1:])
@@ -120,7 +120,7 @@ def missing_batch_size(unit: Unit, job: Job) -> Found:
     - deepspeedai/DeepSpeed#17
     """
     training = unit.setting("gradient_accumulation_steps", "optimizer", "scheduler")
-    if training is None or integrated(unit, job) or on(unit, "elasticity.enabled"):
+    if training is None or integrated(unit, job) or unit.on("elasticity.enabled"):
         return
     if unit.absent("train_batch_size", "train_micro_batch_size_per_gpu", "train_batch_size_per_gpu"):
         fix = add_after(training, "train_micro_batch_size_per_gpu", 1, why='or "auto" where transformers fills it in')
@@ -160,7 +160,7 @@ def batch_size_under_elasticity(unit: Unit, job: Job) -> Found:
     ## References
     - deepspeed 0.19.8, deepspeed/runtime/config.py, DeepSpeedConfig.__init__
     """
-    elastic = on(unit, "elasticity.enabled")
+    elastic = unit.on("elasticity.enabled")
     if elastic is None or unit.truth("elasticity.ignore_non_elastic_batch_info") is not False:
         return
     if found := all_used(unit, BATCH):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import Fix, advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import whole
 from advisor_mcp.linting.rules._hf import full
 from advisor_mcp.linting.unit import Unit
 
@@ -42,7 +41,7 @@ def shard_group_that_does_not_divide(unit: Unit, job: Job) -> Found:
     - https://www.deepspeed.ai/tutorials/zeropp/
     """
     for name in (HPZ, MICS):
-        size, world = whole(unit.number(name, 0)), job.world_size(unit)
+        size, world = unit.whole(name, 0), job.world_size(unit)
         if size is None or size < 2 or unit.number("zero_optimization.stage", 0) != 3:
             continue
         if world is None:
@@ -95,7 +94,7 @@ def secondary_partition_across_nodes(unit: Unit, job: Job) -> Found:
     - https://www.deepspeed.ai/tutorials/zeropp/
     - https://www.deepspeed.ai/tutorials/mixed_precision_zeropp/
     """
-    size, gpus = whole(unit.number(HPZ, 0)), job.gpus_per_node
+    size, gpus = unit.whole(HPZ, 0), job.gpus_per_node
     if size is None or size < 2 or unit.number("zero_optimization.stage", 0) != 3:
         return
     if gpus is None:

@@ -7,7 +7,7 @@ from advisor_mcp.linting.edits import Fix, add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import idle
-from advisor_mcp.linting.rules._hf import full, on, zero_stage
+from advisor_mcp.linting.rules._hf import full, zero_stage
 from advisor_mcp.linting.unit import Setting, Unit
 
 COMMUNICATION = {"float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
@@ -40,7 +40,7 @@ def both_half_formats_in_deepspeed(unit: Unit, job: Job) -> Found:
     ## References
     - deepspeed 0.19.8, deepspeed/runtime/config.py, _initialize_params
     """
-    fp16, bf16 = on(unit, "fp16.enabled"), on(unit, "bf16.enabled", "bfloat16.enabled")
+    fp16, bf16 = unit.on("fp16.enabled"), unit.on("bf16.enabled", "bfloat16.enabled")
     if fp16 and bf16:
         fix = set_value(fp16, False, why="bf16 needs no loss scaling; it asks for Ampere or newer")
         yield Problem(fp16, "fp16 and bf16 are both enabled; one of them can be", fix, (bf16,))
@@ -74,8 +74,8 @@ def apex_amp_with_another_format(unit: Unit, job: Job) -> Found:
     - deepspeed 0.19.8, deepspeed/runtime/engine.py, _do_optimizer_sanity_check
     - https://www.deepspeed.ai/docs/config-json/#automatic-mixed-precision-amp-training-options
     """
-    amp = on(unit, "amp.enabled")
-    other = on(unit, "fp16.enabled", "bf16.enabled") or (
+    amp = unit.on("amp.enabled")
+    other = unit.on("fp16.enabled", "bf16.enabled") or (
         unit.setting("zero_optimization.stage") if zero_stage(unit, job) else None
     )
     if amp and other:
@@ -149,7 +149,7 @@ def gradient_prescaling_under_zero(unit: Unit, job: Job) -> Found:
     stage = zero_stage(unit, job)
     if not stage or unit.truth("zero_optimization.reduce_scatter", True) is not True:
         return
-    if scaled := on(unit, "prescale_gradients"):
+    if scaled := unit.on("prescale_gradients"):
         yield Problem(
             scaled, f"{full(scaled)} does not go with ZeRO stage {stage} and reduce_scatter", set_value(scaled, False)
         )
@@ -196,9 +196,9 @@ def low_precision_master_weights(unit: Unit, job: Job) -> Found:
     - deepspeed 0.19.8, deepspeed/runtime/config.py, _do_error_check
     - https://www.deepspeed.ai/docs/config-json/#bfloat16-training-options
     """
-    states, stage = on(unit, "bf16.bf16_optimizer_states"), zero_stage(unit, job)
+    states, stage = unit.on("bf16.bf16_optimizer_states"), zero_stage(unit, job)
     for name in MASTER:
-        master = on(unit, name)
+        master = unit.on(name)
         if master is None:
             continue
         kept = states is not None and name.startswith("bf16")
@@ -210,7 +210,7 @@ def low_precision_master_weights(unit: Unit, job: Job) -> Found:
             yield Problem(
                 master, f"{full(master)} needs optimizer offload to the processor", _states(unit, master), _stage(unit)
             )
-    if states is not None and on(unit, MASTER[1]) is None:
+    if states is not None and unit.on(MASTER[1]) is None:
         fix = add_after(states, "bf16_master_weights_and_grads", True)
         yield Problem(states, f"{full(states)} needs bf16_master_weights_and_grads: true", fix)
 
@@ -257,7 +257,7 @@ def impossible_loss_scaling(unit: Unit, job: Job) -> Found:
     ## References
     - deepspeed 0.19.6, deepspeed/runtime/precision_config.py, DeepSpeedFP16Config
     """
-    if on(unit, "fp16.enabled") is None:
+    if unit.on("fp16.enabled") is None:
         return
     scale = unit.number("fp16.loss_scale", 0)
     if scale is not None and scale < 0:
@@ -313,7 +313,7 @@ def accumulation_format_without_zero(unit: Unit, job: Job) -> Found:
         or any(unit.text(f"{kind}.enabled") == "auto" for kind in ("fp16", "bf16"))
     ):
         return
-    model = "fp16" if on(unit, "fp16.enabled") else "bf16" if on(unit, "bf16.enabled") else "fp32"
+    model = "fp16" if unit.on("fp16.enabled") else "bf16" if unit.on("bf16.enabled") else "fp32"
     if COMMUNICATION.get(text.lower(), text.lower()) != model:
         yield Problem(
             unit[name],
@@ -360,7 +360,7 @@ def contiguous_checkpointing_alone(unit: Unit, job: Job) -> Found:
     - deepspeed 0.19.8, deepspeed/runtime/activation_checkpointing/checkpointing.py, configure
     """
     section = "activation_checkpointing"
-    found = on(unit, f"{section}.contiguous_memory_optimization")
+    found = unit.on(f"{section}.contiguous_memory_optimization")
     if found is None:
         return
     partition, count = unit.truth(f"{section}.partition_activations"), f"{section}.number_checkpoints"
@@ -400,7 +400,7 @@ def timing_in_every_step(unit: Unit, job: Job) -> Found:
     - https://www.deepspeed.ai/docs/config-json/#communication-logging
     """
     for name in ("wall_clock_breakdown", "memory_breakdown", "comms_logger.enabled", "flops_profiler.enabled"):
-        if found := on(unit, name):
+        if found := unit.on(name):
             yield Problem(
                 found, f"{full(found)} waits for the GPU to measure; it is for a profiling run", set_value(found, False)
             )
@@ -442,12 +442,12 @@ def half_precision_on_bfloat16_model(unit: Unit, job: Job) -> Found:
     - deepspeedai/DeepSpeed#4017
     - hiyouga/LlamaFactory#2172
     """
-    fp16 = on(unit, "fp16.enabled" if unit.tool == "deepspeed" else "fp16")
-    other = on(unit, "bf16.enabled" if unit.tool == "deepspeed" else "bf16")
+    fp16 = unit.on("fp16.enabled" if unit.tool == "deepspeed" else "fp16")
+    other = unit.on("bf16.enabled" if unit.tool == "deepspeed" else "bf16")
     if (
         fp16 is None
         or other is not None
-        or (unit.tool == "deepspeed" and any(on(u, "fp16") for u in job.others(*HF_FAMILY)))
+        or (unit.tool == "deepspeed" and any(u.on("fp16") for u in job.others(*HF_FAMILY)))
     ):
         return
     model = job.model(unit)

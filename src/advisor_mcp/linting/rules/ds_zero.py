@@ -6,7 +6,7 @@ from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
 from advisor_mcp.linting.rules._ft import idle, used
-from advisor_mcp.linting.rules._hf import full, integrated, named_since, on, trainer_of, zero_stage
+from advisor_mcp.linting.rules._hf import full, integrated, named_since, trainer_of, zero_stage
 from advisor_mcp.linting.unit import Setting, Unit
 
 ZERO = "zero_optimization"
@@ -288,7 +288,7 @@ def zero_plus_plus_without_stage_3(unit: Unit, job: Job) -> Found:
     if stage is None or stage >= 3:
         return
     switches = [
-        on(unit, f"{ZERO}.{name}")
+        unit.on(f"{ZERO}.{name}")
         for name in ("zero_quantized_weights", "zero_quantized_gradients", "zero_quantized_nontrainable_weights")
     ]
     for name in ("zero_hpz_partition_size", "mics_shard_size"):

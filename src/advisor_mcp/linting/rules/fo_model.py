@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import unset, used, whole
+from advisor_mcp.linting.rules._ft import unset, used
 from advisor_mcp.linting.rules.fo_train import MEGABLOCKS
 from advisor_mcp.linting.unit import Setting, Unit
 
@@ -232,7 +232,7 @@ def expert_parallelism_without_original_parameters(unit: Unit, job: Job) -> Foun
     - llm-foundry 0.22.0, command_utils/train.py, validate_config
     """
     world, original = (
-        whole(unit.number("model.ffn_config.moe_world_size")),
+        unit.whole("model.ffn_config.moe_world_size"),
         unit.settings.get("fsdp_config.use_orig_params"),
     )
     if not world or world < 2 or original is None or unit.text("model.ffn_config.ffn_type") not in MEGABLOCKS:
@@ -290,7 +290,7 @@ def mpt_that_cannot_be_built(unit: Unit, job: Job) -> Found:
     """
     if unit.text("model.name") != "mpt_causal_lm":
         return
-    width, heads = whole(unit.number("model.d_model", 2048)), whole(unit.number("model.n_heads", 16))
+    width, heads = unit.whole("model.d_model", 2048), unit.whole("model.n_heads", 16)
     if width and heads and width % heads:
         at = unit.setting("model.n_heads", "model.d_model")
         if at is not None:
@@ -303,7 +303,7 @@ def mpt_that_cannot_be_built(unit: Unit, job: Job) -> Found:
     layers = used(unit, "model.ffn_config.ffn_type")
     if layers and layers.value == "mptgeglu":
         yield Problem(layers, f"{layers.shown} was renamed", set_value(layers, "mptglu", safe=True))
-    sequence = whole(unit.number("model.attn_config.seq_parallel_world_size"))
+    sequence = unit.whole("model.attn_config.seq_parallel_world_size")
     if sequence and sequence > 1:
         at = unit["model.attn_config.seq_parallel_world_size"]
         yield Problem(at, f"{at.shown}: sequence parallelism is not supported", remove(at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import unset, used, whole
+from advisor_mcp.linting.rules._ft import unset, used
 from advisor_mcp.linting.unit import Unit
 
 MEGABLOCKS = ("mb_moe", "mb_dmoe")
@@ -45,7 +45,7 @@ def batch_of_uneven_shares(unit: Unit, job: Job) -> Found:
     - llm-foundry 0.22.0, utils/config_utils.py, calculate_batch_size_info
     - mosaicml/examples#41
     """
-    size = whole(unit.number("global_train_batch_size"))
+    size = unit.whole("global_train_batch_size")
     if not size:
         return
     world = job.world_size(unit)
@@ -99,7 +99,7 @@ def microbatch_above_share(unit: Unit, job: Job) -> Found:
     ## References
     - llm-foundry 0.22.0, utils/config_utils.py, calculate_batch_size_info
     """
-    size, micro = whole(unit.number("global_train_batch_size")), whole(unit.number("device_train_microbatch_size"))
+    size, micro = unit.whole("global_train_batch_size"), unit.whole("device_train_microbatch_size")
     world = job.world_size(unit)
     if size and micro and world and size % world == 0 and micro > size // world:
         written, other = unit["device_train_microbatch_size"], unit["global_train_batch_size"]

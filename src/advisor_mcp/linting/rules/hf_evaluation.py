@@ -7,7 +7,7 @@ from advisor_mcp.linting.edits import Fix, add_after, advise, remove, rename, se
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import strategy, used
-from advisor_mcp.linting.rules._hf import on, single, transformers_since
+from advisor_mcp.linting.rules._hf import single, transformers_since
 from advisor_mcp.linting.unit import Setting, Unit
 
 EVAL = ("eval_strategy", "evaluation_strategy")
@@ -88,7 +88,7 @@ def best_model_without_matching_saves(unit: Unit, job: Job) -> Found:
     - huggingface/transformers#12786
     - hiyouga/LlamaFactory#8133
     """
-    best, evaluates, saves = on(unit, "load_best_model_at_end"), _evaluates(unit), _saves(unit)
+    best, evaluates, saves = unit.on("load_best_model_at_end"), _evaluates(unit), _saves(unit)
     if best is None or evaluates is None or saves is None or saves == "best":
         return
     old = unit.setting("evaluation_strategy")
@@ -192,7 +192,7 @@ def run_too_short_to_save(unit: Unit, job: Job) -> Found:
     ## References
     - huggingface/transformers#28500
     """
-    best, evaluates, saves = on(unit, "load_best_model_at_end"), _evaluates(unit), _saves(unit)
+    best, evaluates, saves = unit.on("load_best_model_at_end"), _evaluates(unit), _saves(unit)
     if best is None or evaluates != saves:
         return
     if saves == "no":
@@ -251,7 +251,7 @@ def evaluation_after_the_end(unit: Unit, job: Job) -> Found:
     limit, every = unit.number("max_steps", -1), unit.number("eval_steps")
     if (
         _evaluates(unit) == "steps"
-        and on(unit, "load_best_model_at_end") is None
+        and unit.on("load_best_model_at_end") is None
         and limit
         and every
         and 0 < limit < every
@@ -303,7 +303,7 @@ def evaluation_steps_without_evaluation(unit: Unit, job: Job) -> Found:
     - transformers 5.23.0, training_args.py, eval_strategy
     """
     steps = single(unit, ("eval_steps",))
-    if steps is not None and _evaluates(unit) in ("no", "epoch") and on(unit, "do_predict") is None:
+    if steps is not None and _evaluates(unit) in ("no", "epoch") and unit.on("do_predict") is None:
         setting = unit.setting(*EVAL)
         name = "--eval_strategy" if steps.syntax == "shell" else "eval_strategy"
         fix = set_value(setting, "steps") if setting else add_after(steps, name, "steps")

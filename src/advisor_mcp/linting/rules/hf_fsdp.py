@@ -13,10 +13,9 @@ from advisor_mcp.linting.rules._hf import (
     fsdp_version,
     full,
     named_before,
-    on,
     single,
     transformers_since,
-)  # fmt: skip
+)
 from advisor_mcp.linting.unit import Setting, Unit, as_truth
 
 SHARDING = ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")
@@ -220,7 +219,7 @@ def checkpointing_twice_under_fsdp(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, trainer.py, create_accelerator_and_postprocess
     """
-    sharded, ours = _fsdp_setting(unit, job, "activation_checkpointing"), on(unit, *CHECKPOINTING)
+    sharded, ours = _fsdp_setting(unit, job, "activation_checkpointing"), unit.on(*CHECKPOINTING)
     if sharded is None or as_truth(sharded.value) is not True or fsdp_of(unit, job) is None:
         return
     if ours is not None:
@@ -277,7 +276,7 @@ def trainer_checkpointing_under_fsdp(unit: Unit, job: Job) -> Found:
     - huggingface/transformers#30404
     - transformers 5.23.0, training_args.py, _process_fsdp_args
     """
-    ours, options = on(unit, *CHECKPOINTING), _options(unit)
+    ours, options = unit.on(*CHECKPOINTING), _options(unit)
     inside = _fsdp_setting(unit, job, "activation_checkpointing")
     if ours is None or not options or (inside is not None and as_truth(inside.value) is not False):
         return
@@ -417,7 +416,7 @@ def weights_only_checkpoints(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, trainer.py, create_accelerator_and_postprocess
     """
-    only, best, fsdp = on(unit, "save_only_model"), on(unit, "load_best_model_at_end"), fsdp_of(unit, job)
+    only, best, fsdp = unit.on("save_only_model"), unit.on("load_best_model_at_end"), fsdp_of(unit, job)
     engine = (
         fsdp
         or used(unit, "deepspeed")

@@ -7,14 +7,7 @@ from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import idle, used
-from advisor_mcp.linting.rules._hf import (
-    fsdp_of,
-    full,
-    named_before,
-    on,
-    single,
-    zero_stage,
-)  # fmt: skip
+from advisor_mcp.linting.rules._hf import fsdp_of, full, named_before, single, zero_stage
 from advisor_mcp.linting.unit import Setting, Unit
 
 CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
@@ -51,7 +44,7 @@ def batch_size_search_under_stage_3(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, trainer.py, create_accelerator_and_postprocess
     """
-    search = on(unit, "auto_find_batch_size")
+    search = unit.on("auto_find_batch_size")
     if search is not None and zero_stage(unit, job) == 3:
         yield Problem(search, f"{search.shown} does not go with ZeRO stage 3", remove(search))
 
@@ -94,7 +87,7 @@ def reentrant_checkpointing_under_ddp(unit: Unit, job: Job) -> Found:
     - huggingface/transformers#23018
     - modelscope/ms-swift#2590
     """
-    checkpointing, unused = on(unit, *CHECKPOINTING), on(unit, "ddp_find_unused_parameters")
+    checkpointing, unused = unit.on(*CHECKPOINTING), unit.on("ddp_find_unused_parameters")
     if (
         checkpointing is None
         or unused is None
@@ -210,7 +203,7 @@ def data_loader_without_workers(unit: Unit, job: Job) -> Found:
     """
     if not idle(unit, "dataloader_num_workers"):
         return
-    for found in (single(unit, ("dataloader_prefetch_factor",)), on(unit, "dataloader_persistent_workers")):
+    for found in (single(unit, ("dataloader_prefetch_factor",)), unit.on("dataloader_persistent_workers")):
         if found is not None:
             workers = unit.setting("dataloader_num_workers")
             yield Problem(
@@ -255,7 +248,7 @@ def both_half_formats(unit: Unit, job: Job) -> Found:
     - shibing624/MedicalGPT#288
     """
     for name in ("", "_full_eval"):
-        fp16, bf16 = on(unit, f"fp16{name}"), on(unit, f"bf16{name}")
+        fp16, bf16 = unit.on(f"fp16{name}"), unit.on(f"bf16{name}")
         if fp16 and bf16:
             old = job.gpu is not None and job.gpu.below(8, 0)
             yield Problem(
@@ -295,7 +288,7 @@ def tensor_float_without_hardware(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, training_args.py, __post_init__
     """
-    tf32 = on(unit, "tf32")
+    tf32 = unit.on("tf32")
     if tf32 is not None and job.gpu is not None and job.gpu.below(8, 0):
         yield Problem(tf32, f"{tf32.shown} needs Ampere or newer, and the GPU is {job.gpu.name}", remove(tf32))
 

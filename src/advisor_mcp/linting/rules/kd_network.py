@@ -13,7 +13,7 @@ from advisor_mcp.linting.rules import _kd
 from advisor_mcp.linting.rules._kd import LOOPBACK
 from advisor_mcp.linting.source import Span
 from advisor_mcp.linting.tree import IsTemplate, Malformed, Mapping, Scalar, Sequence, at, plain
-from advisor_mcp.linting.unit import Setting, Unit, as_number
+from advisor_mcp.linting.unit import Setting, Unit, as_number, as_whole
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
@@ -295,9 +295,9 @@ def _published(unit: Unit) -> Iterator[tuple[Setting | Span, int | None]]:
     for index, item in enumerate(ports.items if isinstance(ports, Sequence) else []):
         if isinstance(item, Mapping):
             setting = unit.setting(f"ports.{index}.target")
-            yield (setting or item.span), _whole(plain(item.get("target")))
+            yield (setting or item.span), as_whole(plain(item.get("target")))
         elif isinstance(item, Scalar):
-            yield item.span, _whole(str(item.text).rpartition(":")[2].partition("/")[0])
+            yield item.span, as_whole(str(item.text).rpartition(":")[2].partition("/")[0])
 
 
 def _taken(unit: Unit, job: Job) -> Iterator[tuple[Setting | Span | Unit, int]]:
@@ -318,7 +318,7 @@ def _taken(unit: Unit, job: Job) -> Iterator[tuple[Setting | Span | Unit, int]]:
             else ""
         )
         parts = text.partition("/")[0].split(":")
-        whole = _whole(parts[0] if isinstance(item, Mapping) else parts[-2] if len(parts) > 1 else None)
+        whole = as_whole(parts[0] if isinstance(item, Mapping) else parts[-2] if len(parts) > 1 else None)
         if whole is not None and len(parts) < 3:
             yield item.span, whole
 
@@ -338,7 +338,7 @@ def _service_ports(unit: Unit) -> Iterator[tuple[Setting | Span, int | None]]:
         for item in ports.items if isinstance(ports, Sequence) else []:
             target = at(item, "targetPort") or at(item, "port")
             if isinstance(target, Scalar):
-                yield target.span, _whole(target.value)
+                yield target.span, as_whole(target.value)
 
 
 def services_of(unit: Unit) -> list[Mapping]:
@@ -348,8 +348,3 @@ def services_of(unit: Unit) -> list[Mapping]:
     except (Malformed, IsTemplate):
         return []
     return [found for found in documents if isinstance(found, Mapping) and plain(found.get("kind")) == "Service"]
-
-
-def _whole(value: object) -> int | None:
-    number = as_number(value)
-    return int(number) if number is not None and number == int(number) else None

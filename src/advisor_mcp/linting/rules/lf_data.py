@@ -7,7 +7,7 @@ import json
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
-from advisor_mcp.linting.rules._ft import used, whole
+from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.rules._lf_names import PLAIN, RANKED, TAGGED
 from advisor_mcp.linting.rules.lf_stage import beside, stage
 from advisor_mcp.linting.unit import Unit
@@ -393,7 +393,7 @@ def too_many_preprocessing_workers(unit: Unit, job: Job) -> Found:
     - hiyouga/LlamaFactory#5308
     - hiyouga/LlamaFactory#5782
     """
-    workers = whole(unit.number("preprocessing_num_workers"))
+    workers = unit.whole("preprocessing_num_workers")
     if workers and workers >= 128:
         yield Problem(
             unit["preprocessing_num_workers"],

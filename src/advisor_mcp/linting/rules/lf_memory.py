@@ -7,7 +7,7 @@ import re
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import all_used, idle, unset, used, whole, zero_stage
+from advisor_mcp.linting.rules._ft import all_used, idle, unset, used, zero_stage
 from advisor_mcp.linting.rules.lf_stage import beside, method, trains
 from advisor_mcp.linting.unit import Unit
 
@@ -195,7 +195,7 @@ def quantised_weights_that_are_sharded(unit: Unit, job: Job) -> Found:
         yield Problem(
             unit["quantization_method"], f"{kind.upper()} weights cannot be sharded by ZeRO-3 or FSDP", fix, where
         )
-    elif whole(unit.number("quantization_bit")) == 8:
+    elif unit.whole("quantization_bit") == 8:
         yield Problem(
             bits, "8-bit weights cannot be sharded by ZeRO-3 or FSDP", set_value(bits, 4, why="or use ZeRO-2"), where
         )
@@ -244,7 +244,7 @@ def four_bit_weights_under_zero3(unit: Unit, job: Job) -> Found:
     - hiyouga/LlamaFactory#8482
     """
     bits = used(unit, "quantization_bit")
-    if bits and whole(unit.number("quantization_bit")) == 4 and zero_stage(unit, job) == 3:
+    if bits and unit.whole("quantization_bit") == 4 and zero_stage(unit, job) == 3:
         kind = (unit.text("quantization_method", "bnb") or "").lower()
         if kind in ("bnb", "bitsandbytes"):
             yield Problem(
@@ -354,7 +354,7 @@ def bits_that_do_not_exist(unit: Unit, job: Job) -> Found:
         ("reward_model_quantization_bit", (4, 8)),
     ]
     for option, choices in checks:
-        bits = whole(unit.number(option))
+        bits = unit.whole(option)
         if choices and bits is not None and bits not in choices:
             nearest = min(choices, key=lambda choice: abs(choice - bits))
             said = " and ".join(map(str, choices))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, used, whole, zero_stage
+from advisor_mcp.linting.rules._ft import all_used, used, zero_stage
 from advisor_mcp.linting.rules.lf_adapter import SAVERS
 from advisor_mcp.linting.rules.lf_data import names
 from advisor_mcp.linting.rules.lf_stage import method
@@ -242,7 +242,7 @@ def layerwise_optimizer_limits(unit: Unit, job: Job) -> Found:
         layerwise = used(unit, f"{name}_layerwise")
         if layerwise is None:
             continue
-        steps = whole(unit.number("gradient_accumulation_steps", 1))
+        steps = unit.whole("gradient_accumulation_steps", 1)
         if steps and steps > 1:
             written = unit["gradient_accumulation_steps"]
             yield Problem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import idle, used, whole
+from advisor_mcp.linting.rules._ft import idle, used
 from advisor_mcp.linting.rules._lf_names import MULTIMODAL, PLAIN, RANKED, TAGGED
 from advisor_mcp.linting.rules.lf_data import names
 from advisor_mcp.linting.rules.lf_stage import stage, trains
@@ -114,7 +114,7 @@ def neat_packing_in_batches(unit: Unit, job: Job) -> Found:
     neat = used(unit, "neat_packing")
     if neat is None or unit.text("flash_attn") != "fa2" or unit.before("0.9.5") or not trains(unit):
         return
-    size = whole(unit.number("per_device_train_batch_size", 8))
+    size = unit.whole("per_device_train_batch_size", 8)
     if size and size > 1 and not unit.open:
         written = unit.settings.get("per_device_train_batch_size")
         fix = (
@@ -233,7 +233,7 @@ def images_cut_off(unit: Unit, job: Job) -> Found:
     - hiyouga/LlamaFactory#5968
     - hiyouga/LlamaFactory#8226
     """
-    template, cutoff = unit.text("template"), whole(unit.number("cutoff_len", CUTOFF))
+    template, cutoff = unit.text("template"), unit.whole("cutoff_len", CUTOFF)
     if template not in MULTIMODAL or not cutoff or not trains(unit) or _text_only(unit):
         return
     where = unit.settings.get("cutoff_len") or unit["template"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import used, whole
+from advisor_mcp.linting.rules._ft import used
 from advisor_mcp.linting.unit import Unit
 
 
@@ -96,7 +96,7 @@ def quantized_on_many_gpus(unit: Unit, job: Job) -> Found:
     if quantize is None:
         return
     for name in ("devices", "num_nodes"):
-        count = whole(unit.number(name))
+        count = unit.whole(name)
         if count and count > 1:
             yield Problem(
                 unit[name],

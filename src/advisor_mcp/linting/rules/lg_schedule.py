@@ -5,7 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import idle, learning_rate, unset, used, whole
+from advisor_mcp.linting.rules._ft import idle, learning_rate, unset, used
 from advisor_mcp.linting.rules.lg_train import script
 from advisor_mcp.linting.unit import Unit
 
@@ -110,10 +110,10 @@ def warmup_longer_than_run(unit: Unit, job: Job) -> Found:
     - litgpt 0.5.13, args.py, TrainArgs
     """
     kind, limit = script(unit), used(unit, "train.max_steps")
-    steps = whole(unit.number("train.max_steps"))
+    steps = unit.whole("train.max_steps")
     if kind is None or limit is None or not steps:
         return
-    warmup = whole(unit.number("train.lr_warmup_steps", WARMUP[kind]))
+    warmup = unit.whole("train.lr_warmup_steps", WARMUP[kind])
     if not warmup or warmup < steps or used(unit, "train.lr_warmup_fraction"):
         return
     written = unit.settings.get("train.lr_warmup_steps")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import used, whole
-from advisor_mcp.linting.unit import Setting, Unit
+from advisor_mcp.linting.rules._ft import used
+from advisor_mcp.linting.unit import Setting, Unit, as_whole
 
 PRETRAINING = ("model_name", "model_config", "initial_checkpoint_dir", "tokenizer_dir")
 ADAPTED = ("lora_r", "lora_alpha", "lora_query", "lora_value")
@@ -31,11 +31,11 @@ def script(unit: Unit) -> str | None:
 
 def ranks(unit: Unit, job: Job) -> int | None:
     """Devices on all nodes; None where they are not known."""
-    nodes = whole(unit.number("num_nodes", 1))
+    nodes = unit.whole("num_nodes", 1)
     devices = unit.settings.get("devices")
     if devices is None and script(unit) == "finetune":
         return nodes
-    said = whole(devices.value) if devices is not None and devices.known else None
+    said = as_whole(devices.value) if devices is not None and devices.known else None
     if said is None or said < 1:
         return job.world_size(unit)
     return said * nodes if nodes else None
@@ -46,8 +46,8 @@ def batch(unit: Unit) -> tuple[int, int] | None:
     kind = script(unit)
     if kind is None:
         return None
-    whole_batch = whole(unit.number("train.global_batch_size", GLOBAL_BATCH[kind]))
-    micro = whole(unit.number("train.micro_batch_size", MICRO_BATCH[kind]))
+    whole_batch = unit.whole("train.global_batch_size", GLOBAL_BATCH[kind])
+    micro = unit.whole("train.micro_batch_size", MICRO_BATCH[kind])
     return (whole_batch, micro) if whole_batch and micro else None
 
 
@@ -171,7 +171,7 @@ def nodes_not_counted(unit: Unit, job: Job) -> Found:
     - Lightning-AI/litgpt#1927
     - Lightning-AI/litgpt#1947
     """
-    nodes = whole(unit.number("num_nodes"))
+    nodes = unit.whole("num_nodes")
     if nodes and nodes > 1 and unit.before("0.5.8") and script(unit) is not None:
         message = f"this LitGPT leaves {unit['num_nodes'].shown} out of the batch: each step uses {nodes} times the global batch"
         yield Problem(

@@ -9,11 +9,6 @@ from advisor_mcp.linting.unit import Setting, Unit
 TRAINED = (*HF_FAMILY, "axolotl", "deepspeed", "accelerate", "accelerate_launch", "torchtune", *MEGATRON)
 
 
-def on(unit: Unit, *names: str) -> Setting | None:
-    """The first of these settings that is switched on."""
-    return next((unit[name] for name in names if name in unit and unit.truth(name) is True), None)
-
-
 def has(unit: Unit, name: str, *values: str) -> Setting | None:
     """A setting whose value is one of these, case aside."""
     found = (unit.text(name) or "").lower() if name in unit else ""
@@ -30,7 +25,7 @@ def _bf16(unit: Unit) -> Setting | None:
         return has(unit, "mixed_precision", "bf16")
     if unit.tool in ("vllm", "sglang", "torchtune"):
         return has(unit, "dtype", "bfloat16", "bf16")
-    return on(unit, "bf16", "bf16.enabled", "model.bf16", "bf16_full_eval")
+    return unit.on("bf16", "bf16.enabled", "model.bf16", "bf16_full_eval")
 
 
 @rule("MD030", "bf16-without-hardware", tools=(*TRAINED, "vllm", "sglang"), harm="crash", causes=("bf16-hw",))
@@ -140,7 +135,7 @@ def _fp8(unit: Unit) -> Setting | None:
     return (
         has(unit, "fp8_format", "hybrid", "e4m3")
         or has(unit, "model.fp8", "hybrid", "e4m3")
-        or on(unit, "fp8", "fp8.enabled")
+        or unit.on("fp8", "fp8.enabled")
     )
 
 
@@ -148,7 +143,7 @@ def _flash_attention_2(unit: Unit) -> Setting | None:
     return (
         has(unit, "attn_implementation", "flash_attention_2", "kernels-community/flash-attn2")
         or has(unit, "flash_attn", "fa2")
-        or on(unit, "flash_attention", "use_flash_attn", "use_flash_attention_2")
+        or unit.on("flash_attention", "use_flash_attn", "use_flash_attention_2")
         or has(unit, "attention_backend", "flash_attn", "flashattention", "fa3" if unit.tool == "sglang" else "flash")
     )
 
@@ -233,7 +228,7 @@ def tf32_without_hardware(unit: Unit, job: Job) -> Found:
     ## References
     - transformers 5.23.0, transformers/training_args.py
     """
-    gpu, setting = job.gpu, on(unit, "tf32")
+    gpu, setting = job.gpu, unit.on("tf32")
     if gpu is not None and setting is not None and gpu.below(8):
         yield Problem(setting, f"{setting.shown} needs compute capability 8.0, and {capability(gpu)}", remove(setting))
 

@@ -355,7 +355,7 @@ def misaligned_quantisation_blocks(unit: Unit, job: Job) -> Found:
     if setting is None or size is None or size <= 1:
         return
     model = job.model(unit)
-    block = _block(unit, model) if model else None
+    block = _block(model) if model else None
     if model is None or block is None:
         return
     whole_experts = unit.truth("enable_expert_parallel") is not False or (unit.size("expert_parallel") or 2) > 1
@@ -378,7 +378,7 @@ def misaligned_quantisation_blocks(unit: Unit, job: Job) -> Found:
             return
 
 
-def _block(unit: Unit, model: ModelFacts) -> int | None:
+def _block(model: ModelFacts) -> int | None:
     """Weights that share a scale along the side that tensor parallelism splits."""
     shape = model.get("weight_block_size") or model.quantization.get("weight_block_size")
     if isinstance(shape, list) and shape and isinstance(shape[0], int):

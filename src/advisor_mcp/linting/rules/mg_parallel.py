@@ -14,6 +14,7 @@ from advisor_mcp.linting.rules._mg import (
     switch,
     whole,
 )
+from advisor_mcp.linting.source import line_end
 from advisor_mcp.linting.unit import Setting, Unit
 
 _MODEL_SIZES = ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size")
@@ -33,10 +34,9 @@ def _product(unit: Unit) -> int | None:
 def _sure(unit: Unit, job: Job) -> Severity:
     """A node count of 1 that a script holds in a variable is meant to be changed by whoever runs it."""
     nodes = unit.launcher.settings.get("nnodes") if unit.launcher else None
-    given = job.given.world_size or job.given.gpu_count
     return (
         "warning"
-        if not given
+        if not job.given.world_size
         and nodes is not None
         and nodes.at.source.text[nodes.at.start : nodes.at.end] != nodes.key.text
         and "$" in _line(nodes)
@@ -45,9 +45,8 @@ def _sure(unit: Unit, job: Job) -> Severity:
 
 
 def _line(setting: Setting) -> str:
-    whole_text = setting.key.source.text
-    end = whole_text.find("\n", setting.key.end)
-    return whole_text[setting.key.start : end if end >= 0 else len(whole_text)]
+    text = setting.key.source.text
+    return text[setting.key.start : line_end(text, setting.key.end)]
 
 
 @megatron_rule("MG020", "world-size-the-model-does-not-divide", harm="crash", causes=("world-size-product",))

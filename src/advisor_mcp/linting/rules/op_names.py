@@ -1,13 +1,15 @@
 """Names of options that a tool's version does not know: mistyped, renamed, removed, not there yet."""
 
+from functools import lru_cache
+
 from advisor_mcp.linting.edits import advise, remove, rename
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
 from advisor_mcp.linting.rules._options import (
     CHECKED,
     COMMAND_LINES,
+    WHOLE_FLAGS,
     Named,
-    abbreviates,
     named,
     scope_of,
     treatment,
@@ -16,18 +18,19 @@ from advisor_mcp.linting.rules._options import (
 from advisor_mcp.linting.unit import Unit
 
 
-def _missing(unit: Unit) -> list[Named]:
+@lru_cache(maxsize=8)  # four rules ask for the same unit in turn
+def _missing(unit: Unit) -> tuple[Named, ...]:
     """Settings whose names the version in use does not have."""
-    return [f for f in named(unit) if f.option is None and not f.beyond and not _abbreviation(unit, f)]
+    return tuple(f for f in named(unit) if f.option is None and not f.beyond and not _abbreviation(unit, f))
 
 
 def _abbreviation(unit: Unit, found: Named) -> bool:
     if unit.tool not in (*COMMAND_LINES, "megatron-lm") or found.setting.syntax != "shell":
         return False
     written = found.setting.written
-    if not written.startswith("--") or unit.tool == "llama.cpp":
+    if not written.startswith("--") or unit.tool in WHOLE_FLAGS:
         return False
-    return any(len(abbreviates(t.tool, scope, version, written)) == 1 for t, scope, version in found.tables)
+    return any(len(t.expands(scope, written, version)) == 1 for t, scope, version in found.tables)
 
 
 def _severity(unit: Unit, found: Named, *, close: bool) -> Severity:
@@ -326,7 +329,7 @@ def ambiguous_option(unit: Unit, job: Job) -> Found:
             continue
         if known.option(unit.scope, setting.written, unit.target) is not None:
             continue
-        matches = abbreviates(known.tool, unit.scope, unit.target, setting.written)
+        matches = known.expands(unit.scope, setting.written, unit.target)
         if len(matches) > 1 and known.history(unit.scope, setting.written) is None:
             shown = ", ".join("--" + match.lstrip("-").replace("_", "-") for match in matches[:4])
             yield Problem(

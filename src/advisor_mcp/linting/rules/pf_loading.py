@@ -17,10 +17,9 @@ from advisor_mcp.linting.rules._hf import (
     lower,
     named_before,
     named_since,
-    on,
     single,
     zero_stage,
-)  # fmt: skip
+)
 from advisor_mcp.linting.unit import Setting, Unit
 
 LOADING = ("hf_trainer", "trl")
@@ -78,7 +77,7 @@ def device_map_under_stage_3(unit: Unit, job: Job) -> Found:
     if placed is not None:
         yield Problem(placed, f"{placed.shown} does not go with ZeRO stage 3", remove(placed), _engine(unit))
         return
-    low = on(unit, *LOW_MEMORY)
+    low = unit.on(*LOW_MEMORY)
     if low is not None and not named_since(unit, "transformers", "4.50"):
         yield Problem(low, f"{low.shown} does not go with ZeRO stage 3", remove(low), _engine(unit))
 
@@ -171,7 +170,7 @@ def four_bit_storage_under_fsdp(unit: Unit, job: Job) -> Found:
     - bitsandbytes-foundation/bitsandbytes#1092
     - accelerate 1.15.0, utils/fsdp_utils.py
     """
-    fsdp, four, eight = fsdp_of(unit, job), on(unit, "load_in_4bit"), on(unit, "load_in_8bit")
+    fsdp, four, eight = fsdp_of(unit, job), unit.on("load_in_4bit"), unit.on("load_in_8bit")
     if fsdp is None:
         return
     if eight is not None and four is None:
@@ -249,7 +248,7 @@ def quantised_training_without_adapter(unit: Unit, job: Job) -> Found:
     - transformers 5.23.0, trainer_utils.py, validate_quantization_for_training
     - trl 1.16.0, trainer/model_config.py
     """
-    bits = on(unit, "load_in_4bit", "load_in_8bit")
+    bits = unit.on("load_in_4bit", "load_in_8bit")
     if bits is not None and adapter(unit) is False:
         peft = unit.setting("use_peft")
         fix = (
@@ -297,7 +296,7 @@ def four_and_eight_bits(unit: Unit, job: Job) -> Found:
     - transformers 5.23.0, utils/quantization_config.py, BitsAndBytesConfig
     - trl 1.16.0, trainer/model_config.py
     """
-    four, eight = on(unit, "load_in_4bit"), on(unit, "load_in_8bit")
+    four, eight = unit.on("load_in_4bit"), unit.on("load_in_8bit")
     if four and eight:
         yield Problem(eight, f"{four.shown} and {eight.shown}: only one can be used", remove(eight), (four,))
 
@@ -337,7 +336,7 @@ def loss_scaling_on_half_weights(unit: Unit, job: Job) -> Found:
     - bitsandbytes-foundation/bitsandbytes#945
     - modelscope/ms-swift#4352
     """
-    fp16, dtype = on(unit, "fp16"), load_dtype(unit)
+    fp16, dtype = unit.on("fp16"), load_dtype(unit)
     trained = adapter(unit) is False or (adapter(unit) is True and named_before(unit, "peft", "0.12"))
     if fp16 is None or dtype not in HALF or not trained:
         return
@@ -392,7 +391,7 @@ def flash_attention_in_full_precision(unit: Unit, job: Job) -> Found:
         flash is None
         or dtype is None
         or dtype not in ("", "float32", "fp32", "float")
-        or on(unit, "load_in_4bit", "load_in_8bit")
+        or unit.on("load_in_4bit", "load_in_8bit")
     ):
         return
     if dtype == "" and unit.tool == "hf_trainer" and named_since(unit, "transformers", "5.0"):
@@ -401,7 +400,7 @@ def flash_attention_in_full_precision(unit: Unit, job: Job) -> Found:
     deepspeed = deepspeed_of(unit, job)
     if unit.open or any(unit.truth(name, name == "bf16" and usual) is not False for name in ("bf16", "fp16")):
         return
-    if deepspeed is not None and on(deepspeed, "bf16.enabled", "fp16.enabled"):
+    if deepspeed is not None and deepspeed.on("bf16.enabled", "fp16.enabled"):
         return
     if any(lower(other, "mixed_precision", "no") not in ("no", "false") for other in accelerated(unit, job)):
         return
@@ -449,7 +448,7 @@ def right_padding_with_flash_attention(unit: Unit, job: Job) -> Found:
     - QwenLM/Qwen3#468
     - huggingface/open-r1#421
     """
-    flash, cache = flash_attention(unit), on(unit, "use_cache")
+    flash, cache = flash_attention(unit), unit.on("use_cache")
     if (
         flash is None
         or cache is None

@@ -6,8 +6,8 @@ from advisor_mcp.linting.concepts import HF_FAMILY
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, Skipped, rule
-from advisor_mcp.linting.rules._ft import all_used, used, whole
-from advisor_mcp.linting.rules._hf import adapter, fsdp_version, full, on, zero_stage
+from advisor_mcp.linting.rules._ft import all_used, used
+from advisor_mcp.linting.rules._hf import adapter, fsdp_version, full, zero_stage
 from advisor_mcp.linting.rules._pf import LINEAR, SHARED
 from advisor_mcp.linting.unit import Setting, Unit, as_truth
 
@@ -194,7 +194,7 @@ def lora_settings_without_lora(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, trainer/utils.py, get_peft_config
     """
     found = all_used(unit, LORA)
-    if not found or adapter(unit) is not False or on(unit, "load_in_4bit", "load_in_8bit"):
+    if not found or adapter(unit) is not False or unit.on("load_in_4bit", "load_in_8bit"):
         return
     peft, first = unit.setting("use_peft"), found[0]
     added = add_after(first, "--use_peft") if first.syntax == "shell" else add_after(first, "use_peft", True)
@@ -367,7 +367,7 @@ def plain_checkpointing_of_lora_under_stage_3(unit: Unit, job: Job) -> Found:
     setting = unit.setting(*names)
     if setting is None or as_truth(setting.value) is not False or not adapter(unit) or zero_stage(unit, job) != 3:
         return
-    if on(unit, "gradient_checkpointing", "activation_checkpointing") or (unit.tool == "trl" and unit.since("0.24")):
+    if unit.on("gradient_checkpointing", "activation_checkpointing") or (unit.tool == "trl" and unit.since("0.24")):
         yield Problem(setting, f"{full(setting)} does not go with LoRA under ZeRO stage 3", set_value(setting, True))
 
 
@@ -404,7 +404,7 @@ def rank_below_one(unit: Unit, job: Job) -> Found:
     - peft 0.21.2, tuners/lora/layer.py, update_layer
     """
     for name in ("lora_r", "lora_rank"):
-        rank = whole(unit.number(name))
+        rank = unit.whole(name)
         if rank is not None and rank < 1 and adapter(unit) is not False:
             yield Problem(
                 unit[name],

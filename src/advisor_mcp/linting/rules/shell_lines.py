@@ -3,6 +3,7 @@
 from advisor_mcp.linting.edits import Edit, Fix
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
+from advisor_mcp.linting.source import line_start
 from advisor_mcp.linting.unit import Unit
 
 
@@ -47,11 +48,11 @@ def options_cut_off(unit: Unit, job: Job) -> Found:
     """
     source, start = unit.span.source, unit.span.start
     text = source.text
-    first = text.rfind("\n", 0, start) + 1
-    above = text[text.rfind("\n", 0, max(first - 1, 0)) + 1 : max(first - 1, 0)]
+    first = line_start(text, start)
+    above = text[line_start(text, max(first - 1, 0)) : max(first - 1, 0)]
     fix: Fix | None
     if above.lstrip().startswith("#"):
-        begin = text.rfind("\n", 0, first - 1) + 1
+        begin = line_start(text, first - 1)
         fix = Fix("take the comment out of the command", (Edit(source, begin, first, ""),))
         why = "the comment above ends the command"
     else:

@@ -6,7 +6,7 @@ from advisor_mcp.linting.edits import Edit, Fix, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._tc import LAUNCHERS, batch_nodes, tasks_per_node, workers
-from advisor_mcp.linting.source import Span
+from advisor_mcp.linting.source import Span, line_end, line_start
 from advisor_mcp.linting.unit import Setting, Unit
 
 _TIMES = ("-1", "infinite", "unlimited")
@@ -124,8 +124,8 @@ def options_that_exclude_each_other(unit: Unit, job: Job) -> Found:
 def _without_line(setting: Setting) -> Fix:
     """Delete the whole `#SBATCH` line of an option."""
     text, source = setting.key.source.text, setting.key.source
-    start, end = text.rfind("\n", 0, setting.key.start) + 1, text.find("\n", setting.key.end)
-    return Fix(f"remove {setting.written}", (Edit(source, start, len(text) if end < 0 else end + 1, ""),))
+    start, end = line_start(text, setting.key.start), line_end(text, setting.key.end)
+    return Fix(f"remove {setting.written}", (Edit(source, start, end, ""),))
 
 
 @rule("SL022", "time-slurm-cannot-read", tools=("slurm", "srun"), harm="crash", causes=("slurm-time-format",))

@@ -279,7 +279,7 @@ def rank_of_the_first_node_everywhere(unit: Unit, job: Job) -> Found:
         or unit.text("rdzv_backend", "static") not in (None, "static")
     ):
         return
-    if _expanded_early(unit, here):
+    if _expanded_early(here):
         yield Problem(
             here,
             "the node's rank is taken in the batch script, where it is that of the first node",
@@ -287,7 +287,7 @@ def rank_of_the_first_node_everywhere(unit: Unit, job: Job) -> Found:
         )
 
 
-def _expanded_early(unit: Unit, setting: Setting) -> bool:
+def _expanded_early(setting: Setting) -> bool:
     """Whether the batch script itself, not a shell that srun starts, puts the variable in."""
     if not _EARLY.match(raw(setting)):
         return False

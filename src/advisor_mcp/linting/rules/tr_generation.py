@@ -6,7 +6,7 @@ from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import used
-from advisor_mcp.linting.rules._hf import GROUPED, accelerated, full, grouped, lower, on, single
+from advisor_mcp.linting.rules._hf import GROUPED, accelerated, full, grouped, lower, single
 from advisor_mcp.linting.unit import Unit
 
 TRL = ("trl",)
@@ -140,7 +140,7 @@ def liger_loss_limits(unit: Unit, job: Job) -> Found:
     - trl 0.24.0, trainer/grpo_trainer.py
     - trl 1.0.0, trainer/grpo_config.py
     """
-    liger = on(unit, "use_liger_loss" if unit.before("0.28") else "use_liger_kernel")
+    liger = unit.on("use_liger_loss" if unit.before("0.28") else "use_liger_kernel")
     if liger is None or unit.scope != "grpo" or unit.since("1.6"):
         return
     sequence = (
@@ -340,7 +340,7 @@ def columns_that_rewards_need(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/grpo_config.py, remove_unused_columns
     """
-    removes = on(unit, "remove_unused_columns")
+    removes = unit.on("remove_unused_columns")
     if removes is not None and grouped(unit):
         yield Problem(
             removes, f"{removes.shown} takes the columns away that reward functions read", set_value(removes, False)

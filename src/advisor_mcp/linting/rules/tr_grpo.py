@@ -7,8 +7,8 @@ from math import gcd
 from advisor_mcp.linting.edits import Fix, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import strategy, whole
-from advisor_mcp.linting.rules._hf import GROUPED, grouped, on, single
+from advisor_mcp.linting.rules._ft import strategy
+from advisor_mcp.linting.rules._hf import GROUPED, grouped, single
 from advisor_mcp.linting.unit import Setting, Unit
 
 TRL = ("trl",)
@@ -16,23 +16,20 @@ TRL = ("trl",)
 
 def _generations(unit: Unit) -> int | None:
     """Completions of a prompt."""
-    return whole(unit.number("num_generations", None if unit.open else 2 if unit.scope == "rloo" else 8))
+    return unit.whole("num_generations", None if unit.open else 2 if unit.scope == "rloo" else 8)
 
 
 def _micro(unit: Unit) -> int | None:
-    return whole(unit.number("per_device_train_batch_size", None if unit.open else 8))
+    return unit.whole("per_device_train_batch_size", None if unit.open else 8)
 
 
 def _steps(unit: Unit) -> int | None:
     """Micro batches that one generation fills on a device."""
     if unit.before("0.17"):
         return 1
-    default = unit.number("gradient_accumulation_steps", None if unit.open else 1)
-    return (
-        whole(unit.number("steps_per_generation", default))
-        if single(unit, ("steps_per_generation",))
-        else whole(default)
-    )
+    if single(unit, ("steps_per_generation",)):
+        return unit.whole("steps_per_generation")
+    return unit.whole("gradient_accumulation_steps", None if unit.open else 1)
 
 
 def _place(unit: Unit) -> Setting | Unit:
@@ -90,7 +87,7 @@ def groups_that_do_not_fill_batches(unit: Unit, job: Job) -> Found:
     generations = _generations(unit)
     if not grouped(unit) or generations is None or generations < 2:
         return
-    whole_batch = whole(unit.number("generation_batch_size", 0)) if unit.since("0.18") else 0
+    whole_batch = unit.whole("generation_batch_size", 0) if unit.since("0.18") else 0
     if whole_batch:
         if whole_batch % generations:
             said = f"generation_batch_size {whole_batch} is no multiple of num_generations {generations}"
@@ -201,8 +198,8 @@ def groups_that_do_not_fill_evaluation(unit: Unit, job: Job) -> Found:
     when = strategy(unit, "eval_strategy", "evaluation_strategy")
     if not grouped(unit) or when in (None, "no"):
         return
-    generations = whole(unit.number("num_generations_eval")) or _generations(unit)
-    micro, world = whole(unit.number("per_device_eval_batch_size", None if unit.open else 8)), job.world_size(unit)
+    generations = unit.whole("num_generations_eval") or _generations(unit)
+    micro, world = unit.whole("per_device_eval_batch_size", None if unit.open else 8), job.world_size(unit)
     if generations is None or generations < 2 or micro is None or micro % generations == 0:
         return
     if world is None:
@@ -261,7 +258,7 @@ def generation_that_does_not_fill_devices(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/grpo_config.py
     """
-    size, micro = whole(unit.number("generation_batch_size")), _micro(unit)
+    size, micro = unit.whole("generation_batch_size"), _micro(unit)
     if not grouped(unit) or not size or not micro or single(unit, ("steps_per_generation",)):
         return
     world, setting = job.world_size(unit), unit["generation_batch_size"]
@@ -349,7 +346,7 @@ def batch_size_search_with_groups(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/grpo_config.py
     """
-    search = on(unit, "auto_find_batch_size")
+    search = unit.on("auto_find_batch_size")
     if search is not None and grouped(unit):
         yield Problem(
             search,

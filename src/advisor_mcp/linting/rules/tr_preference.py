@@ -5,8 +5,8 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import used, whole
-from advisor_mcp.linting.rules._hf import adapter, lower, numbers, on
+from advisor_mcp.linting.rules._ft import used
+from advisor_mcp.linting.rules._hf import adapter, lower, numbers
 from advisor_mcp.linting.unit import Unit
 
 TRL = ("trl",)
@@ -206,7 +206,7 @@ def loss_that_sorts_its_samples(unit: Unit, job: Job) -> Found:
     losses = set(_losses(unit) or ())
     if unit.scope != "dpo" or not losses or not unit.since("1.0"):
         return
-    weighting, divergence = on(unit, "use_weighting"), lower(unit, "f_divergence_type", "reverse_kl")
+    weighting, divergence = unit.on("use_weighting"), lower(unit, "f_divergence_type", "reverse_kl")
     also = tuple(unit[name] for name in ("loss_type",) if name in unit)
     if weighting is not None and losses & {"aot", "aot_unpaired"}:
         yield Problem(
@@ -291,7 +291,7 @@ def padding_free_preferences(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/dpo_trainer.py
     """
-    free = on(unit, "padding_free")
+    free = unit.on("padding_free")
     if free is not None and unit.scope == "dpo" and unit.since("0.29"):
         yield Problem(free, f"{free.shown} is switched off in this version's DPO trainer", remove(free))
 
@@ -330,7 +330,7 @@ def single_example_in_kto(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, trainer/kto_trainer.py
     - trl 0.15.2, trainer/kto_trainer.py
     """
-    size = whole(unit.number("per_device_train_batch_size"))
+    size = unit.whole("per_device_train_batch_size")
     if unit.scope == "kto" and size is not None and size <= 1 and lower(unit, "loss_type", "kto") == "kto":
         setting = unit["per_device_train_batch_size"]
         yield Problem(

@@ -6,7 +6,7 @@ from advisor_mcp.linting.edits import add_after, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
 from advisor_mcp.linting.rules._ft import used
-from advisor_mcp.linting.rules._hf import adapter, on, zero_stage
+from advisor_mcp.linting.rules._hf import adapter, zero_stage
 from advisor_mcp.linting.unit import Unit
 
 TRL = ("trl",)
@@ -48,7 +48,7 @@ def synced_reference_with_adapter(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, trainer/dpo_trainer.py
     - trl 0.24.0, trainer/dpo_trainer.py
     """
-    sync = on(unit, "sync_ref_model")
+    sync = unit.on("sync_ref_model")
     if sync is not None and unit.scope in REFERENCED and adapter(unit) is True:
         peft = used(unit, "use_peft")
         yield Problem(
@@ -94,7 +94,7 @@ def synced_reference_that_is_not_used(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/grpo_trainer.py
     """
-    sync = on(unit, "sync_ref_model")
+    sync = unit.on("sync_ref_model")
     if sync is None or unit.scope not in ("grpo", "rloo") or adapter(unit) is True:
         return
     default = 0.05 if unit.scope == "rloo" else 0.0 if unit.since("0.19") else 0.04
@@ -142,7 +142,7 @@ def synced_reference_computed_before(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/dpo_trainer.py
     """
-    sync, before = on(unit, "sync_ref_model"), on(unit, "precompute_ref_log_probs")
+    sync, before = unit.on("sync_ref_model"), unit.on("precompute_ref_log_probs")
     if sync and before:
         yield Problem(sync, f"{sync.shown} and {before.shown} exclude each other", remove(sync), (before,))
 
@@ -181,6 +181,6 @@ def reference_computed_under_stage_3(unit: Unit, job: Job) -> Found:
     ## References
     - trl 0.24.0, trainer/dpo_trainer.py
     """
-    before = on(unit, "precompute_ref_log_probs")
+    before = unit.on("precompute_ref_log_probs")
     if before is not None and unit.scope == "dpo" and unit.before("0.29") and zero_stage(unit, job) == 3:
         yield Problem(before, f"{before.shown} does not go with ZeRO stage 3 in this version of TRL", remove(before))

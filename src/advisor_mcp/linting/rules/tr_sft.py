@@ -5,8 +5,7 @@ from __future__ import annotations
 from advisor_mcp.linting.edits import add_after, advise, remove, rename, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Severity, rule
-from advisor_mcp.linting.rules._ft import whole
-from advisor_mcp.linting.rules._hf import attention, flash_attention, full, lower, on
+from advisor_mcp.linting.rules._hf import attention, flash_attention, full, lower
 from advisor_mcp.linting.unit import Unit, as_truth
 
 TRL = ("trl",)
@@ -54,7 +53,7 @@ def padding_free_without_packing(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/sft_trainer.py
     """
-    free = on(unit, "padding_free")
+    free = unit.on("padding_free")
     if unit.scope != "sft" or free is None or _packs(unit) is not False or not unit.since("1.0"):
         return
     length = unit.setting("max_length")
@@ -109,7 +108,7 @@ def padding_free_of_one(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/sft_trainer.py
     """
-    free, size = on(unit, "padding_free"), whole(unit.number("per_device_train_batch_size"))
+    free, size = unit.on("padding_free"), unit.whole("per_device_train_batch_size")
     if unit.scope == "sft" and free is not None and size == 1 and _packs(unit) is False:
         setting = unit["per_device_train_batch_size"]
         message = f"{setting.shown} has no padding that {free.shown} could save"
@@ -160,7 +159,7 @@ def packed_without_borders(unit: Unit, job: Job) -> Found:
     - trl 0.24.0, trainer/sft_trainer.py
     - transformers 5.23.0, masking_utils.py
     """
-    packing = on(unit, "packing", "padding_free")
+    packing = unit.on("packing", "padding_free")
     if (
         unit.scope != "sft"
         or packing is None
@@ -218,7 +217,7 @@ def packing_to_no_length(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/sft_trainer.py
     """
-    packing = on(unit, "packing")
+    packing = unit.on("packing")
     for name in LENGTH:
         if unit.scope == "sft" and packing and name in unit and unit[name].known and unit[name].value is None:
             yield Problem(
@@ -274,7 +273,7 @@ def length_that_is_not_the_one_set(unit: Unit, job: Job) -> Found:
     """
     if unit.scope != "sft":
         return
-    old, length = unit.setting("max_seq_length"), whole(unit.number("max_seq_length"))
+    old, length = unit.setting("max_seq_length"), unit.whole("max_seq_length")
     if old is not None and "max_length" not in unit:
         named = unit.target is not None and unit.since("0.15") and unit.before("0.16")
         if named and length and length > 1024:
@@ -321,7 +320,7 @@ def selective_checkpointing_alone(unit: Unit, job: Job) -> Found:
     ## References
     - trl 1.16.0, trainer/sft_trainer.py
     """
-    selective = on(unit, "gradient_checkpointing_kwargs.selective")
+    selective = unit.on("gradient_checkpointing_kwargs.selective")
     if selective is None or unit.scope != "sft":
         return
     reentrant, on_at_all = (

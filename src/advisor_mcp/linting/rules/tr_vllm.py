@@ -7,8 +7,7 @@ from math import gcd
 from advisor_mcp.linting.edits import advise, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import whole
-from advisor_mcp.linting.rules._hf import grouped, lower, on
+from advisor_mcp.linting.rules._hf import grouped, lower
 from advisor_mcp.linting.unit import Unit
 
 TRL = ("trl",)
@@ -55,10 +54,10 @@ def vllm_groups_that_do_not_fit(unit: Unit, job: Job) -> Found:
     - trl 1.16.0, generation/vllm_generation.py
     """
     size, mode = (
-        whole(unit.number("vllm_tensor_parallel_size")),
+        unit.whole("vllm_tensor_parallel_size"),
         lower(unit, "vllm_mode", "colocate" if unit.since("1.0") else "server"),
     )
-    if not grouped(unit) or not size or size < 2 or mode != "colocate" or on(unit, "use_vllm") is None:
+    if not grouped(unit) or not size or size < 2 or mode != "colocate" or unit.on("use_vllm") is None:
         return
     world, setting = job.world_size(unit), unit["vllm_tensor_parallel_size"]
     if world is None:
@@ -105,7 +104,7 @@ def no_gpu_left_for_vllm(unit: Unit, job: Job) -> Found:
     - trl 0.15.2, trainer/grpo_trainer.py
     - huggingface/open-r1#249
     """
-    vllm, world, gpus = on(unit, "use_vllm"), job.world_size(unit), job.gpus_per_node
+    vllm, world, gpus = unit.on("use_vllm"), job.world_size(unit), job.gpus_per_node
     if (
         unit.scope != "grpo"
         or vllm is None
@@ -174,13 +173,7 @@ def memory_left_for_training(unit: Unit, job: Job) -> Found:
         unit.number("vllm_gpu_memory_utilization"),
         lower(unit, "vllm_mode", "colocate" if unit.since("1.0") else "server"),
     )
-    if (
-        not grouped(unit)
-        or share is None
-        or not 0.8 <= share <= 1
-        or mode != "colocate"
-        or on(unit, "use_vllm") is None
-    ):
+    if not grouped(unit) or share is None or not 0.8 <= share <= 1 or mode != "colocate" or unit.on("use_vllm") is None:
         return
     if unit.truth("vllm_enable_sleep_mode", False) is False:
         found = unit["vllm_gpu_memory_utilization"]

@@ -7,14 +7,14 @@ from pathlib import PurePosixPath
 from advisor_mcp.linting.edits import advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, Skipped, rule
-from advisor_mcp.linting.rules._ft import idle, used, whole
+from advisor_mcp.linting.rules._ft import idle, used
 from advisor_mcp.linting.rules._tt import is_lora
 from advisor_mcp.linting.unit import Unit
 
 
 def degree(unit: Unit, name: str, default: int = 1) -> int | None:
     """The size of a parallel dimension; None where it is not known."""
-    return whole(unit.number(name, default)) if name in unit and unit[name].value is not None else default
+    return unit.whole(name, default) if name in unit and unit[name].value is not None else default
 
 
 @rule(

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from advisor_mcp.linting.edits import add_after, advise, remove, set_value
 from advisor_mcp.linting.job import Job
 from advisor_mcp.linting.rule import Found, Problem, rule
-from advisor_mcp.linting.rules._ft import idle, used, whole
+from advisor_mcp.linting.rules._ft import idle, used
 from advisor_mcp.linting.rules._tt import is_lora, trains
 from advisor_mcp.linting.unit import Unit
 
@@ -48,7 +48,7 @@ def accumulation_in_backward(unit: Unit, job: Job) -> Found:
     - meta-pytorch/torchtune#527
     - torchtune 0.6.1, recipes/full_finetune_single_device.py
     """
-    fused, steps = used(unit, "optimizer_in_bwd"), whole(unit.number("gradient_accumulation_steps"))
+    fused, steps = used(unit, "optimizer_in_bwd"), unit.whole("gradient_accumulation_steps")
     if fused and steps and steps > 1:
         written = unit["gradient_accumulation_steps"]
         yield Problem(
@@ -345,14 +345,14 @@ def uneven_ppo_batches(unit: Unit, job: Job) -> Found:
     ## References
     - torchtune 0.6.1, recipes/ppo_full_finetune_single_device.py, _validate_cfg
     """
-    batch, ppo = whole(unit.number("batch_size")), whole(unit.number("ppo_batch_size"))
+    batch, ppo = unit.whole("batch_size"), unit.whole("ppo_batch_size")
     if not batch or not ppo:
         return
     for name in ("forward_batch_size", "ppo_batch_size"):
-        part = whole(unit.number(name))
+        part = unit.whole(name)
         if part and batch % part:
             yield Problem(unit[name], f"{name} {part} does not divide batch_size {batch}", None, (unit["batch_size"],))
-    steps = whole(unit.number("gradient_accumulation_steps", 1))
+    steps = unit.whole("gradient_accumulation_steps", 1)
     if steps and ppo % steps:
         yield Problem(
             unit["gradient_accumulation_steps"],
@@ -360,7 +360,7 @@ def uneven_ppo_batches(unit: Unit, job: Job) -> Found:
             None,
             (unit["ppo_batch_size"],),
         )
-    total = whole(unit.number("num_steps"))
+    total = unit.whole("num_steps")
     if total and total < batch:
         yield Problem(
             unit["num_steps"], f"num_steps {total} is less than one batch of {batch}", None, (unit["batch_size"],)

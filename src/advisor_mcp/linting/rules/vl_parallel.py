@@ -357,8 +357,7 @@ def more_ranks_than_visible_gpus(unit: Unit, job: Job) -> Found:
     """Allow more-ranks-than-visible-gpus.
 
     ## What it does
-    Compares the GPUs that a server needs on this machine with `CUDA_VISIBLE_DEVICES`, or with the number of GPUs that was
-    given for the job.
+    Compares the GPUs that a server needs on this machine with `CUDA_VISIBLE_DEVICES`.
 
     ## Why is this bad?
     vLLM stops: "World size (4) is larger than the number of available GPUs (2) in this node"; other servers with an invalid
@@ -390,9 +389,6 @@ def more_ranks_than_visible_gpus(unit: Unit, job: Job) -> Found:
     if visible is not None and devices is not None and 0 < len(devices) < wanted:
         message = f"the server starts {wanted} ranks, but CUDA_VISIBLE_DEVICES has {len(devices)}"
         yield Problem(setting, message, _fitting(setting, wanted, len(devices)), (visible,))
-    elif visible is None and job.given.gpu_count and job.given.gpu_count < wanted and not _in_container(unit):
-        message = f"the server starts {wanted} ranks, but there are {job.given.gpu_count} GPUs"
-        yield Problem(setting, message, _fitting(setting, wanted, job.given.gpu_count))
 
 
 @rule("VL063", "context-ranks-do-not-divide", tools=("vllm",), harm="crash", causes=("dcp",))
@@ -444,10 +440,6 @@ def _how(name: str) -> Fix:
 
 def _fitting(setting: Setting, wanted: int, there: int) -> Fix:
     return set_value(setting, there) if str(setting.value) == str(wanted) else advise("lower the parallel sizes")
-
-
-def _in_container(unit: Unit) -> bool:
-    return unit.container is not None and _kd.gpus_given(unit.container)[0] is not None
 
 
 def _rack_named(unit: Unit) -> bool:

@@ -38,7 +38,7 @@ def gpu_only_trace(case: Case) -> Iterator[Observation]:
     - stream-wait
 
     ## References
-    - AMD-AGI/TraceLens#827
+    - AMD-AGI/TraceLens@171dd74: TraceLens/Reporting/generate_perf_report_pytorch.py (gpu_only: only timeline and kernel summary)
     """
     if case.device is not None and not np.any(case.host.kind == Host.API):
         yield Observation(

@@ -30,7 +30,7 @@ def graph_replay_unrecorded(case: Case) -> Iterator[Observation]:
     - a node that really waits, such as a collective in a graph or a host callback
 
     ## Change
-    Profile the same step without graphs, or with Nsight Systems and --cuda-graph-trace=node.
+    Profile the same step without graphs, or with Nsight Systems and --cuda-graph-trace=node (its default takes a graph as a whole).
 
     ## Next measurement
     The step's wall time with and without the profiler: an idle share that is real survives without it.
@@ -45,6 +45,7 @@ def graph_replay_unrecorded(case: Case) -> Iterator[Observation]:
     ## References
     - AMD-AGI/TraceLens#728
     - AMD-AGI/Hyperloom#1047
+    - https://docs.nvidia.com/nsight-systems/UserGuide/index.html
     """
     launches = case.hosts.graph_launches
     if case.device is None or not len(launches):

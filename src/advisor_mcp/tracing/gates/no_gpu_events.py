@@ -21,7 +21,8 @@ def no_gpu_events(case: Case) -> Iterator[Observation]:
 
     ## Could also be
     - a run on the CPU
-    - a profiler without ProfilerActivity.CUDA, or without rights to the counters
+    - a profiler without ProfilerActivity.CUDA, or a torch without it (torch.profiler.supported_activities())
+    - a container that may not profile (CUPTI_ERROR_INSUFFICIENT_PRIVILEGES)
 
     ## Change
     Profile with activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA].
@@ -33,7 +34,9 @@ def no_gpu_events(case: Case) -> Iterator[Observation]:
     - dataloader-stall
 
     ## References
-    - pytorch/pytorch: torch/profiler/profiler.py (activities)
+    - torch 2.13: torch/profiler/profiler.py (activities)
+    - conda-forge/pytorch-cpu-feedstock#367
+    - PaddlePaddle/Paddle#35857
     """
     if case.device is None:
         yield Observation(

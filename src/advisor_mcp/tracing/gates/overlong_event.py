@@ -11,7 +11,7 @@ from advisor_mcp.tracing.case import MS, Case
 from advisor_mcp.tracing.families import GATES
 
 OVERRUN_NS = 10_000
-"""Dependent launches may overlap their predecessor by microseconds (programmatic dependent launch); more cannot happen."""
+"""Overruns below it are the clock's resolution, and the ends of kernels whose successor was launched early."""
 
 SHARE = 1.0
 
@@ -28,6 +28,7 @@ def overlong_event(case: Case) -> Iterator[Observation]:
 
     ## Could also be
     - several hardware queues that were recorded under one stream
+    - programmatic dependent launch (compute capability 9.0 on): a kernel that starts early waits inside for the one before it
 
     ## Change
     Profile again with a newer CUPTI or ROCm; look at the named event in the trace and leave it out.
@@ -41,6 +42,7 @@ def overlong_event(case: Case) -> Iterator[Observation]:
     ## References
     - AMD-AGI/TraceLens#972
     - AMD-AGI/TraceLens#669
+    - https://docs.nvidia.com/cuda/cuda-programming-guide/04-special-topics/programmatic-dependent-launch.html
     """
     if len(case.events) < 2:
         return
@@ -54,7 +56,7 @@ def overlong_event(case: Case) -> Iterator[Observation]:
     worst = int(order[int(np.argmax(over))])
     yield Observation(
         message=f"{int((over > 0).sum()):,} events end after the next one on their stream started; the worst lasts "
-        f"{case.events.duration[worst] / MS:,.3f} ms of the {case.span / MS:,.1f} ms span, so busy time is overstated.",
+        f"{case.events.duration[worst] / MS:,.3f} ms of the {case.span / MS:,.1f} ms span, so busy time may be overstated.",
         measured=case.percent(total),
         unit="percent of the span",
         rows=(case.timeline.names[int(case.events.name[worst])][:120],),

@@ -41,10 +41,11 @@ def startup_in_window(case: Case) -> Iterator[Observation]:
     - idle
 
     ## Withholds
-    - host-sync
+    - allocation-calls
 
     ## References
-    - facebookresearch/HolisticTraceAnalysis: tests/data/critical_path/alexnet
+    - facebookresearch/HolisticTraceAnalysis@f4d0062: tests/data/critical_path/alexnet (a window that is nearly all start-up)
+    - torch 2.13: torch/profiler/profiler.py (schedule)
     """
     if case.percent(case.startup) < SHARE:
         return

@@ -38,7 +38,7 @@ def uneven_steps(case: Case) -> Iterator[Observation]:
     - dataloader-stall
 
     ## References
-    - pytorch/pytorch: torch.profiler.schedule
+    - torch 2.13: torch/profiler/profiler.py (schedule)
     """
     steps = case.timeline.steps
     lengths = np.array([step.end - step.start for step in steps])

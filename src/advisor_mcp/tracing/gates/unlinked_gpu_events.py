@@ -41,7 +41,7 @@ def unlinked_gpu_events(case: Case) -> Iterator[Observation]:
     - stream-wait
 
     ## References
-    - AMD-AGI/TraceLens: tests/traces/h100 (its total leaves them out)
+    - AMD-AGI/TraceLens@171dd74: TraceLens/TreePerf/tree_perf.py (include_unlinked_kernels, off by default)
     """
     if case.device is None or not np.any(case.host.kind == Host.API):
         return

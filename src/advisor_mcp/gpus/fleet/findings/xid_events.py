@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from advisor_mcp.findings import SEVERITIES, Observation
 from advisor_mcp.gpus.fleet.evidence import FLEET, Event, Fleet, plural, shown_units, worst
-from advisor_mcp.gpus.fleet.xids import named
+from advisor_mcp.gpus.xids import named
 
 
 @FLEET.kind("xid-events", severity="error")

@@ -33,7 +33,7 @@ def uneven_compute(job: Job) -> Iterator[Observation]:
     The same steps with equal inputs on all ranks: what remains is the machine's.
 
     ## References
-    - facebookresearch/HolisticTraceAnalysis: docs (temporal breakdown across ranks)
+    - facebookresearch/HolisticTraceAnalysis@f4d0062: docs/source/features/temporal_breakdown.rst
     """
     if len(job.ranks) < 2:
         return

@@ -28,7 +28,7 @@ def allocation_calls(case: Case) -> Iterator[Observation]:
     idle time during cudaMalloc, cudaFree and their like / span, for at least three such calls in the second half of the window
 
     ## Threshold
-    2 % of the span (as for host-sync)
+    2 % of the span (chosen here, as for host-sync)
 
     ## Could also be
     - the first steps, in which the caching allocator still grows
@@ -42,6 +42,7 @@ def allocation_calls(case: Case) -> Iterator[Observation]:
 
     ## References
     - https://docs.pytorch.org/docs/stable/notes/cuda.html (memory management)
+    - torch 2.13: torch/cuda/memory.py (num_alloc_retries: failed cudaMalloc calls that flush the cache)
     """
     rows = case.hosts.matching(Host.API, _ALLOCATION)
     late = rows[case.host.start[rows] > (case.start + case.end) // 2]

@@ -21,7 +21,8 @@ def below_roofline(case: Case) -> Iterator[Observation]:
     whose runs take at least 20 microseconds / span; the peak is the datasheet's dense rate for their dtype
 
     ## Threshold
-    20 % of the span lost to it; 40 % of the roofline (both chosen here: tuned libraries pass 60 % on large shapes)
+    20 % of the span lost to it; 40 % of the roofline (both chosen here: the best shapes reach 51 % of the datasheet on MI300X and
+    73 to 87 % on A100 to GB200, by the MAMF table below)
 
     ## Could also be
     - causal attention, which computes half of what is counted here: its efficiency is then understated by up to two
@@ -29,7 +30,7 @@ def below_roofline(case: Case) -> Iterator[Observation]:
     - a few tiles only, or odd sizes: see unaligned-gemm and small-grids
 
     ## Change
-    Shapes that are multiples of 64 to 128, another backend (torch.compile with max_autotune, cuBLASLt or hipBLASLt tuning, flash
+    Shapes that are multiples of 64, another backend (torch.compile(mode="max-autotune"), cuBLASLt or hipBLASLt tuning, flash
     attention for the head size), fewer and larger products.
 
     ## Next measurement
@@ -38,6 +39,7 @@ def below_roofline(case: Case) -> Iterator[Observation]:
     ## References
     - arXiv:2205.14135 (FlashAttention)
     - https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html
+    - stas00/ml-engineering@744d01e: compute/accelerator/README.md (MAMF: maximum achievable matmul FLOPS)
     """
     ceilings = case.worked.ceilings
     if ceilings is None:

@@ -12,6 +12,7 @@ from advisor_mcp.tracing.families import TIMELINE
 from advisor_mcp.tracing.timeline import Work
 
 SHARE = 5.0
+WITHIN = "Most of it is copied within the device: look for clone(), contiguous() and cat(), use views or write into place (out=)."
 
 
 @TIMELINE.kind("copy-bound")
@@ -22,7 +23,7 @@ def copy_bound(case: Case) -> Iterator[Observation]:
     |(M without C) without N| / span, with M the union of copies (TraceLens' exposed memcpy)
 
     ## Threshold
-    5 % of the span (torch-tb-profiler's for time that is not compute)
+    5 % of the span (chosen here, as torch-tb-profiler does for the data loader)
 
     ## Could also be
     - offloading of parameters or optimizer state: then it is what the setting costs
@@ -36,7 +37,7 @@ def copy_bound(case: Case) -> Iterator[Observation]:
     Bytes a second of these copies against the link's: advisor-mcp benchmark-device measures it.
 
     ## References
-    - AMD-AGI/TraceLens: TraceLens/TreePerf/gpu_event_analyser.py
+    - AMD-AGI/TraceLens@171dd74: TraceLens/TreePerf/gpu_event_analyser.py (compute_metrics_dict)
     - https://docs.pytorch.org/tutorials/intermediate/pinmem_nonblock.html
     """
     share = case.percent(case.split.exposed_copy)
@@ -45,7 +46,7 @@ def copy_bound(case: Case) -> Iterator[Observation]:
     copies = case.events.work == Work.COPY
     names, places = np.unique(case.events.name[copies], return_inverse=True)
     durations, sizes = case.events.duration[copies], np.maximum(case.events.bytes[copies], 0)
-    rows = []
+    rows: list[tuple[int, str]] = []
     for index, name in enumerate(case.timeline.named(names)):
         time, moved = int(durations[places == index].sum()), int(sizes[places == index].sum())
         rate = f" at {moved / time:,.1f} GB/s" if moved and time else ""
@@ -57,5 +58,6 @@ def copy_bound(case: Case) -> Iterator[Observation]:
         unit="percent of the span",
         saves_at_most_ms=case.split.exposed_copy / MS,
         saves_at_most_percent=share,
+        change=WITHIN if "DtoD" in max(rows)[1] else None,
         rows=tuple(text for _, text in sorted(rows, reverse=True)[:5]),
     )

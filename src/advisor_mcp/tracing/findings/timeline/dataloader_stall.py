@@ -20,7 +20,7 @@ def dataloader_stall(case: Case) -> Iterator[Observation]:
     idle time of the device during the data loader's __next__ / span; without a device, that call's share of the steps
 
     ## Threshold
-    5 % (torch-tb-profiler's DataLoader recommendation)
+    5 % (torch-tb-profiler recommends workers above it, of the step time)
 
     ## Could also be
     - a slow disk or network file system, or decompression on few cores
@@ -36,7 +36,7 @@ def dataloader_stall(case: Case) -> Iterator[Observation]:
 
     ## References
     - https://docs.pytorch.org/docs/stable/data.html
-    - pytorch/kineto: tb_plugin (overall_parser.py, recommendations)
+    - pytorch/kineto@041e7ce: tb_plugin/torch_tb_profiler/profiler/data.py (dataloader_ratio)
     """
     loading = case.hosts.times(case.hosts.dataloader)
     if not len(loading[0]):

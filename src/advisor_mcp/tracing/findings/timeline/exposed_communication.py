@@ -22,22 +22,24 @@ def exposed_communication(case: Case) -> Iterator[Observation]:
     |N without C| / span, with N the union of communication kernels and C that of computing ones (TraceLens)
 
     ## Threshold
-    2 % of the span (nsys-ai: less is not worth a word)
+    2 % of the span (nsys-ai reports no less)
 
     ## Could also be
     - waiting for a slow rank, which looks like a long collective on all others (give all ranks' traces)
     - a collective that the next operation needs at once, as in tensor parallelism: then only a faster link or less of it helps
 
     ## Change
-    Overlap it: DDP with gradient_as_bucket_view and larger buckets, FSDP2 with prefetching (set_modules_to_forward_prefetch), Megatron's
-    --overlap-grad-reduce, --overlap-param-gather and --tp-comm-overlap; keep tensor parallelism inside one NVLink domain.
+    Overlap it: DDP reduces each bucket while backward goes on, so let several buckets fill (bucket_cap_mb); FSDP2 with prefetching
+    (set_modules_to_forward_prefetch, two modules or more), Megatron's --overlap-grad-reduce, --overlap-param-gather and
+    --tp-comm-overlap; keep tensor parallelism inside one NVLink domain.
 
     ## Next measurement
     The traces of all ranks of the same steps: they tell waiting from transfer.
 
     ## References
-    - AMD-AGI/TraceLens: TraceLens/TreePerf/gpu_event_analyser.py
+    - AMD-AGI/TraceLens@171dd74: TraceLens/TreePerf/gpu_event_analyser.py (compute_metrics_dict)
     - GindaChen/nsys-ai#278
+    - NVIDIA/Megatron-LM@d98e8a6: docs/user-guide/parallelism-guide.md
     """
     split = case.split
     share = case.percent(split.exposed_communication)

@@ -18,27 +18,28 @@ TENSOR_CORES = (7, 0)
 def fp32_matmul(case: Case) -> Iterator[Observation]:
     """Products and convolutions run on the fp32 units although the device has tensor cores.
 
-    From compute capability 8.0 on one setting (TF32) puts them there; 7.x has tensor cores for fp16 only, so that there it takes mixed
-    precision and is told as an opportunity.
+    From compute capability 8.0 on one setting (TF32) puts them there: torch 2.13 has it on for convolutions and off for products. Tensor
+    cores of 7.x know no other floating type than fp16, so that there it takes mixed precision and is told as an opportunity.
 
     ## Formula
-    exposed time of kernels that compute fp32 products without tensor cores (sgemm, ffma, scudnn, simt, ...) / span
+    time of kernels that compute fp32 products without tensor cores (sgemm, ffma, scudnn, simt, ...) / kernel time
 
     ## Threshold
-    10 % of kernel time (chosen here)
+    10 % of kernel time, and 1 % of the span exposed (both chosen here)
 
     ## Could also be
     - fp32 on purpose, as in a reference run or a solver that needs it
 
     ## Change
-    torch.set_float32_matmul_precision("high") and torch.backends.cudnn.conv.fp32_precision = "tf32", or bf16 under torch.autocast.
+    torch.backends.cuda.matmul.fp32_precision = "tf32" and torch.backends.cudnn.conv.fp32_precision = "tf32" (not mixed with the
+    older allow_tf32), or bf16 under torch.autocast.
 
     ## Next measurement
     The same step under torch.autocast("cuda", dtype=torch.bfloat16), with the loss compared.
 
     ## References
     - https://docs.pytorch.org/docs/stable/notes/cuda.html (TensorFloat-32)
-    - pytorch/kineto: tb_plugin (tensor_cores_parser.py)
+    - pytorch/kineto@041e7ce: tb_plugin/torch_tb_profiler/profiler/tensor_core.py
     """
     chosen = [one for one in case.kernels if is_fp32_product(one.name)]
     share = case.of_kernels(chosen)

@@ -32,7 +32,7 @@ def kernel_hotspot(case: Case) -> Iterator[Observation]:
     Nsight Compute on this kernel alone: ncu --set full --kernel-name NAME.
 
     ## References
-    - https://docs.nvidia.com/nsight-compute/ProfilingGuide/index.html
+    - https://docs.nvidia.com/nsight-compute/NsightComputeCli/index.html
     """
     computing = [one for one in case.kernels if one.kind != "communication"]
     if not computing or sum(one.count for one in computing) < FEWEST:

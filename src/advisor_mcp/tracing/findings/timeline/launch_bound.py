@@ -24,7 +24,7 @@ def launch_bound(case: Case) -> Iterator[Observation]:
     another API call explains / span (HTA's host wait, by gap of the whole device)
 
     ## Threshold
-    15 % of the span (TraceLens and nsys-ai flag idle above it)
+    15 % of the span (TraceLens and nsys-ai flag all idle time together above it)
 
     ## Could also be
     - the profiler's own cost with stacks, shapes and memory: compare the step's wall time without it
@@ -39,8 +39,10 @@ def launch_bound(case: Case) -> Iterator[Observation]:
     The same step with a batch twice as large: a launch-bound step takes hardly longer.
 
     ## References
-    - facebookresearch/HolisticTraceAnalysis: hta/analyzers/breakdown_analysis.py
-    - https://docs.pytorch.org/docs/stable/torch.compiler_cudagraph_trees.html
+    - facebookresearch/HolisticTraceAnalysis@f4d0062: hta/analyzers/breakdown_analysis.py (_analyze_idle_time_for_stream)
+    - AMD-AGI/TraceLens@171dd74: TraceLens/Agent/Analysis/category_analyses/cpu_idle_analysis.py
+    - GindaChen/nsys-ai@ab196ea: src/nsys_ai/skills/builtins/gpu_idle_gaps.py
+    - https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/torch.compiler_cudagraph_trees.html
     """
     gaps = case.gaps
     lost = gaps.total(HOST)

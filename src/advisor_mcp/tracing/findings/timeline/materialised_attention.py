@@ -18,18 +18,18 @@ def materialised_attention(case: Case) -> Iterator[Observation]:
     """Attention writes its whole score matrix to memory and reads it back for the softmax, in place of a fused kernel.
 
     ## Formula
-    exposed time of softmax kernels / span, where fused attention kernels take less time than they do
+    time of softmax kernels / kernel time, where fused attention kernels take less time than they do
 
     ## Threshold
-    10 % of kernel time (chosen here: with fused attention only the loss has a softmax)
+    10 % of kernel time, and 1 % of the span exposed (both chosen here)
 
     ## Could also be
     - the softmax of a loss over a large vocabulary: the operator named below is then log_softmax or cross_entropy
-    - attention weights that somebody asked for (output_attentions=True), which forbids the fused kernel
+    - attention weights that somebody asked for: transformers allows output_attentions=True with "eager" only
 
     ## Change
-    torch.nn.functional.scaled_dot_product_attention, or attn_implementation="sdpa" (flash_attention_2, flash_attention_3) in transformers;
-    an arbitrary mask may keep it from the flash kernel.
+    torch.nn.functional.scaled_dot_product_attention, or attn_implementation="sdpa" ("flash_attention_2", "_3", "_4") in transformers;
+    an arbitrary mask keeps sdpa from the flash kernel, but not from the memory-efficient one.
 
     ## Next measurement
     The kernels of the same step with sdpa: flash_fwd or fmha in place of softmax.
@@ -37,6 +37,7 @@ def materialised_attention(case: Case) -> Iterator[Observation]:
     ## References
     - arXiv:2205.14135 (FlashAttention)
     - https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.scaled_dot_product_attention.html
+    - transformers 5.23: configuration_utils.py (output_attentions), modeling_utils.py (attn_implementation)
     """
     softmax = [one for one in case.kernels if one.kind == "softmax"]
     fused = sum(one.duration for one in case.kernels if one.kind == "attention")

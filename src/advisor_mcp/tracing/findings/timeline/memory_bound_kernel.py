@@ -10,9 +10,12 @@ from advisor_mcp.tracing.families import TIMELINE
 
 SHARE = 10.0
 NEAR_ROOF = 0.6
-LOWEST_RIDGE = 100.0
-"""FLOP a byte below which a product of 16-bit types is bound by memory on every GPU with tensor cores (V100: 125 TFLOP/s over 0.9 TB/s
-is 139, and newer ones have higher ridges)."""
+CLEARLY = 0.5
+"""Near the ridge neither roof decides alone."""
+
+LOWEST_RIDGE = 37.0
+"""FLOP a byte below which a product of 16-bit types is bound by memory on every NVIDIA and AMD GPU of our facts: H20's ridge is the
+lowest (148 TFLOP/s over 4 TB/s); RTX 3090 has 76, A100 153 to 201, H100 295."""
 
 
 @TIMELINE.kind("memory-bound-kernel", severity="info")
@@ -22,10 +25,11 @@ def memory_bound_kernel(case: Case) -> Iterator[Observation]:
     Where the device's bandwidth is known and less than 60 % of it is reached, that is a finding; else it is what the shapes cost.
 
     ## Formula
-    FLOPs / bytes with every operand moved once, against peak FLOP/s / bandwidth; reached bandwidth = bytes / time of the kernels
+    FLOPs / bytes with every operand moved once, against peak FLOP/s / bandwidth (37 where the device is not known: H20's, the lowest);
+    reached bandwidth = bytes / time of the kernels
 
     ## Threshold
-    10 % of kernel time; 60 % of the datasheet's bandwidth, which copies of large tensors pass (both chosen here)
+    10 % of kernel time; 60 % of the datasheet's bandwidth (both chosen here)
 
     ## Could also be
     - operands that were in cache already: then more than the bandwidth seems to be reached
@@ -38,14 +42,14 @@ def memory_bound_kernel(case: Case) -> Iterator[Observation]:
     advisor-mcp roofline for this operation and device.
 
     ## References
-    - https://docs.nvidia.com/deeplearning/performance/dl-performance-gpu-background/index.html
+    - https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html (math and memory bounds)
     """
     ceilings = case.worked.ceilings
     chosen = []
     for one in case.worked.large:
         rate = ceilings.tflops.get(one.cost.dtype or "") if ceilings else None
-        ridge = rate * 1e3 / ceilings.bandwidth if ceilings and rate and ceilings.bandwidth else LOWEST_RIDGE
-        if one.cost.intensity < ridge:
+        ridge = rate * 1e3 / ceilings.bandwidth if ceilings and rate and ceilings.bandwidth else LOWEST_RIDGE / CLEARLY
+        if one.cost.intensity < CLEARLY * ridge:
             chosen.append(one)
     time = sum(one.duration for one in chosen)
     if not case.kernel_time or 100 * time / case.kernel_time < SHARE:

@@ -23,13 +23,14 @@ def pageable_copies(case: Case) -> Iterator[Observation]:
     exposed time of copies whose name says "Pageable" / span, where they move at least 1 MiB
 
     ## Threshold
-    1 % of the span (chosen here: pinning costs a setting)
+    1 % of the span (chosen here)
 
     ## Could also be
     - a few large copies at start-up, which need no mending
 
     ## Change
-    DataLoader(pin_memory=True) and batch.to(device, non_blocking=True); tensor.pin_memory() for buffers of your own.
+    DataLoader(pin_memory=True) and batch.to(device, non_blocking=True); pin buffers of your own once and use them again: pinning
+    anew before each copy can cost more than it gains.
 
     ## Next measurement
     The same copies after pinning: their name then says "Pinned".

@@ -31,13 +31,14 @@ def profiler_overhead(case: Case) -> Iterator[Observation]:
     - a first step, in which CUPTI instruments modules
 
     ## Change
-    Record less: with_stack=False, profile_memory=False, record_shapes=False, fewer active steps; give CUPTI larger buffers.
+    Record less: with_stack=False, profile_memory=False, record_shapes=False, fewer active steps.
 
     ## Next measurement
     The step's wall time without the profiler.
 
     ## References
-    - https://docs.nvidia.com/cupti/api/group__CUPTI__ACTIVITY__API.html (CUpti_ActivityOverheadKind)
+    - https://docs.nvidia.com/cupti/api/structCUpti__ActivityOverhead3.html
+    - pytorch/kineto@114171d: libkineto/src/cupti_strings.cpp (overheadKindString)
     """
     rows = case.hosts.matching(Host.RANGE, _OVERHEAD)
     lost = intervals.length(intervals.clipped(case.hosts.times(rows), case.start, case.end))

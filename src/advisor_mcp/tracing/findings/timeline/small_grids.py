@@ -32,14 +32,14 @@ def small_grids(case: Case) -> Iterator[Observation]:
     - several such kernels side by side on other streams, which fill the device together
 
     ## Change
-    Give each launch more work: a larger batch, products grouped or batched, split-K for small outputs (torch.compile with
-    max_autotune), other tile sizes.
+    Give each launch more work: a larger batch, products grouped or batched, split-K for small outputs and other tile sizes
+    (torch.compile(mode="max-autotune") tries them).
 
     ## Next measurement
     advisor-mcp roofline for the product, which says how many tiles it has.
 
     ## References
-    - pytorch/kineto: tb_plugin/docs/gpu_utilization.md
+    - pytorch/kineto@041e7ce: tb_plugin/docs/gpu_utilization.md
     """
     processors = case.facts.multiprocessors
     if not processors:

@@ -21,10 +21,11 @@ def stream_wait(case: Case) -> Iterator[Observation]:
     """Work was launched in time and still did not start: it waited for an event of another stream, another rank or a copy.
 
     ## Formula
-    idle gaps of at least 30 microseconds whose next kernel had been launched before the gap began / span (HTA's "other")
+    idle gaps of at least 30 microseconds whose next kernel had been launched before the gap began / span (HTA's "other": its default
+    of 30 is called nanoseconds, but held against microseconds)
 
     ## Threshold
-    15 % of the span (TraceLens and nsys-ai flag idle above it)
+    15 % of the span (TraceLens and nsys-ai flag all idle time together above it)
 
     ## Could also be
     - a collective or copy of another rank that this one waits for
@@ -35,10 +36,11 @@ def stream_wait(case: Case) -> Iterator[Observation]:
     earlier.
 
     ## Next measurement
-    The same step with Nsight Systems and --cuda-event-trace=true, which shows the waits.
+    The same step with Nsight Systems and --cuda-event-trace=true, which ties waits to their events (and may itself tie streams together).
 
     ## References
-    - facebookresearch/HolisticTraceAnalysis: hta/analyzers/breakdown_analysis.py
+    - facebookresearch/HolisticTraceAnalysis@f4d0062: hta/analyzers/breakdown_analysis.py, hta/trace_analysis.py (get_idle_time_breakdown)
+    - https://docs.nvidia.com/nsight-systems/UserGuide/index.html
     """
     gaps = case.gaps
     rows = gaps.of(STREAM_WAIT)

@@ -14,26 +14,28 @@ SHARE = 5.0
 
 @TIMELINE.kind("unaligned-gemm")
 def unaligned_gemm(case: Case) -> Iterator[Observation]:
-    """A product whose dimensions are no multiples of 8 (fp16, bf16) loads operands element by element and runs at a fraction of the rate.
+    """A product whose dimensions are no multiples of 16 bytes (8 elements of fp16 or bf16) loads one or two elements at a time, and slowly.
 
     ## Formula
-    time of cutlass kernels named align1 or align2, or of products with a side that is no multiple of 16 bytes / kernel time
+    time of cutlass kernels for tensor cores named align1 or align2, or of products with a side that is no multiple of 16 bytes, /
+    kernel time
 
     ## Threshold
-    5 % of kernel time (chosen here)
+    5 % of kernel time, and 1 % of the span exposed (both chosen here)
 
     ## Could also be
     - operands that are slices of larger tensors, whose rows start at odd addresses
 
     ## Change
-    Pad the odd dimension to a multiple of 8 (16 for fp8), such as the sequence length, the vocabulary or the number of classes;
-    pad_to_multiple_of=8 in Hugging Face collators.
+    Pad the odd dimension to a multiple of 8 (64 is better on A100; torch demands 16 for fp8), such as the sequence length, the
+    vocabulary or the number of classes; pad_to_multiple_of=8 in Hugging Face collators.
 
     ## Next measurement
     The same product at the padded size: advisor-mcp roofline says what it can reach.
 
     ## References
-    - https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html
+    - https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html#requirements-tc
+    - stas00/ml-engineering@744d01e: training/performance/README.md (tile and wave quantization)
     """
     chosen = [one for one in case.kernels if is_unaligned(one.name)]
     odd = [one for one in case.worked.large if not one.cost.aligned]

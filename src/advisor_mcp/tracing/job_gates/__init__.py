@@ -1,0 +1,1 @@
+"""Trust gates over several traces, one file each."""
