@@ -11,16 +11,20 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, BinaryIO, Generic, TypeVar
 
+from advisor_mcp.tracing.pieces import Pieces
+
 WINDOW = 1 << 20
 LONGEST_HEAD = 16 << 20
 LONGEST_EVENT = 8 << 20
 LONGEST_CLOSE = 1 << 16
+LONGEST_LITERAL = 16
+"""Characters of a number, a word or an escape of which the window may hold a part only."""
+
 MOST_STARTS = 16
 """Places in the head that are tried as the start of the events."""
 
@@ -44,7 +48,7 @@ _BARE_WORD = re.compile(rb"(?<=[:,\[])(\s*)-?(?:inf|infinity|nan|N/A|undefined|N
 _SPACED = bytes(max(place, 32) for place in range(256))
 _DECODER = json.JSONDecoder(strict=False)
 
-PATIENCE = 64 << 20
+PATIENCE = 256 << 20
 """Characters that may be looked at in vain, beside one for every byte read."""
 
 _NO_EVENT, _TOO_DEEP = 1 << 10, 1 << 16
@@ -70,19 +74,18 @@ def unzipped(file: BinaryIO) -> BinaryIO:
 
 
 def chunks(file: BinaryIO, ending: Ending, size: int) -> Iterator[bytes]:
-    """The file in pieces; a compressed stream that breaks off ends there and says so in `ending`."""
+    """The file in pieces; a compressed stream that breaks off ends there, after what could be read, and says so in `ending`."""
+    pieces = Pieces(file)
     while True:
-        try:
-            piece = file.read(size)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            ending.truncated = "the compressed stream " + (
-                "breaks off" if isinstance(error, EOFError) else "is damaged"
-            )
-            return
-        if not piece:
-            return
-        ending.bytes += len(piece)
-        yield piece
+        window = bytearray()
+        while len(window) < size and (piece := pieces.read(size - len(window))):
+            window += piece
+        if not window:
+            break
+        ending.bytes += len(window)
+        yield bytes(window)
+    if pieces.broken:
+        ending.truncated = "the compressed stream breaks off or is damaged"
 
 
 class EventStream(Generic[Event]):
@@ -217,24 +220,24 @@ class EventStream(Generic[Event]):
             events = self._events(raw[place:boundary])
             if events is not None:
                 return boundary, events
-        end = self._end_of_value(text, place)
-        if end is not None:
-            return end, self._events(raw[place:end]) or []
-        if boundary == len(text):
-            return None, []
-        self.ending.skipped += 1
-        return boundary, []
-
-    def _end_of_value(self, text: str, place: int) -> int | None:
-        """Where the value that starts at a place ends; None where it is no JSON, or not whole."""
         try:
-            return _DECODER.raw_decode(text, place)[1]
-        except json.JSONDecodeError as error:
-            # the error counts the lines before its place; of a string without an end that is where it starts
-            self._in_vain += len(text) if error.msg.startswith("Unterminated") else error.pos
-        except (ValueError, RecursionError):  # too many digits, too many brackets
+            end = _DECODER.raw_decode(text, place)[1]
+        except (ValueError, RecursionError) as error:
+            whole = self._reaches(error, text) < len(text) - LONGEST_LITERAL
+            if boundary == len(text) or not (whole or len(text) - place > LONGEST_EVENT):
+                return None, []
+            self.ending.skipped += 1
+            return boundary, []
+        return end, self._events(raw[place:end]) or []
+
+    def _reaches(self, error: ValueError | RecursionError, text: str) -> int:
+        """How far the decoder had come when it failed, and count that: the error itself has counted the lines before its place."""
+        if not isinstance(error, json.JSONDecodeError):  # too many digits, too many brackets
             self._in_vain += _TOO_DEEP
-        return None
+            return 0
+        reached = len(text) if error.msg.startswith("Unterminated") else error.pos
+        self._in_vain += reached
+        return reached
 
     def _events(self, raw: bytes) -> list[Event] | None:
         """The events among some values, mended where they must be; None where the text is no JSON even then."""
@@ -264,9 +267,12 @@ class EventStream(Generic[Event]):
         for piece in self._chunks:
             tail += piece
             if len(tail) > LONGEST_HEAD:
-                return
+                break
         self.ending.truncated = None
-        self.ending.head.update(_object(b"{" + tail.strip().removeprefix(b",")) or {})
+        found = _object(b"{" + tail.strip().removeprefix(b",")) if len(tail) <= LONGEST_HEAD else None
+        self.ending.head.update(found or {})
+        if self.ending.skipped and found is None and tail.strip():
+            self.ending.truncated = "it cannot be followed after an event that is no JSON"
 
 
 def _past_space(text: str, place: int) -> int:
