@@ -103,6 +103,28 @@ def test_decoding_is_answered_group_by_group_with_shares_that_make_a_whole() -> 
     assert (found["bound"], found["attainable_tokens_per_s"]) == ("memory", 208.3)
 
 
+@pytest.mark.parametrize(("arguments", "told"), [
+    ({"model": "llama-3.1-8b"}, "a step takes at least {least} ms, which is"),
+    ({"model": "llama-3.1-8b", "phase": "prefill"},
+     "a step takes at least {floor} ms if all operations overlapped, {least} ms with operations one after another, which is"),
+    ({"model": "mixtral-8x7b", "concurrency": 64},
+     "a step takes at least {floor} ms if every token used the same experts, {least} ms with experts chosen alike, which is"),
+])  # fmt: skip
+def test_each_bound_of_a_step_is_told_with_what_it_assumes(arguments: dict[str, Any], told: str) -> None:
+    found = ask(**arguments)
+    assert told.format(floor=found["floor_ms"], least=found["attainable_ms"]) in found["summary"]
+
+
+def test_a_step_that_routing_and_order_both_lengthen_names_both() -> None:
+    said = ask("a100-sxm-80gb", model="mixtral-8x7b", concurrency=256, sequence_length=512)["summary"]
+    causes = (
+        "ms if every token used the same experts",
+        "ms with experts chosen alike",
+        "ms with operations one after another",
+    )
+    assert [said.count(cause) for cause in causes] == [1, 1, 1]
+
+
 def test_a_context_whose_cache_outweighs_its_arithmetic_has_no_batch_that_saves_it() -> None:
     found = ask(model="llama-3.1-8b", sequence_length=131072)
     assert "concurrency_to_ridge" not in found

@@ -334,13 +334,25 @@ def _said(run: Step, asked: Asked, how: str, name: str) -> str:
     work, first = asked.work, run.parts[0]
     ranks = f", 1 of {asked.tensor_parallel} tensor-parallel ranks," if asked.tensor_parallel > 1 else ""
     batch = f"{work.batch:,} sequence{'s' if work.batch > 1 else ''} of {work.sequence_length:,} tokens"
-    floor, least = _ms(run.floor_s), _ms(run.seconds)
-    longer = "" if floor == least else f", {number(least)} ms with operations one after another"
     return (
-        f"{name} {work.phase}, {batch}{ranks} as {how} is {run.limit} bound: a step takes at least {number(floor)} ms{longer}, "
+        f"{name} {work.phase}, {batch}{ranks} as {how} is {run.limit} bound: a step takes at least {_bounds(run)}, "
         f"which is {number(round(work.tokens / run.seconds, 1))} tokens/s and {run.flops / run.seconds / 1e12:,.4g} TFLOP/s; "
         f"{100 * first.seconds / run.seconds:.0f} % of it goes to {first.group}."
     )
+
+
+def _bounds(run: Step) -> str:
+    """The step's least time, after those that it would be under milder assumptions, each with what is assumed."""
+    floor, overlapped, least = _ms(run.floor_s), _ms(run.overlapped_s), _ms(run.seconds)
+    shared, apart = floor != overlapped, overlapped != least
+    said = [f"{number(floor)} ms if every token used the same experts"] if shared else []
+    if shared or apart:
+        said.append(
+            f"{number(overlapped)} ms {'with experts chosen alike' if shared else 'if all operations overlapped'}"
+        )
+    if apart or not said:
+        said.append(f"{number(least)} ms{' with operations one after another' if said else ''}")
+    return ", ".join(said)
 
 
 def _group(part: Part, run: Step, ceilings: Ceilings, lowered: Lowered, full: bool) -> OperationGroup:
