@@ -125,6 +125,35 @@ def test_a_step_that_routing_and_order_both_lengthen_names_both() -> None:
     assert [said.count(cause) for cause in causes] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("arguments", "warning"), [
+    # 70,553,706,496 weights x 2 bytes, and 327,680 bytes of cache a token x 8,192, of 85,520,809,984 bytes
+    ({"model": "llama-3.1-70b"},
+     "131.42 GiB of weights and 2.5 GiB of caches do not fit in the 79.65 GiB of h100-sxm: see estimate_serving_memory"),
+    # 8,030,261,248 x 2 bytes; 131,072 x 10,000,000
+    ({"model": "llama-3.1-8b", "sequence_length": 10_000_000},
+     "14.96 GiB of weights and 1,220.7 GiB of caches do not fit in the 79.65 GiB of h100-sxm: see estimate_serving_memory"),
+    ({"model": "llama-3.1-70b", "phase": "training", "tensor_parallel": 2},
+     "65.71 GiB of weights and 65.71 GiB of gradients do not fit in each rank's 79.65 GiB of h100-sxm"),
+])  # fmt: skip
+def test_a_model_that_a_device_cannot_hold_is_told_first(arguments: dict[str, Any], warning: str) -> None:
+    assert ask(**arguments)["warnings"][0] == warning
+
+
+@pytest.mark.parametrize("arguments", [
+    {"model": "llama-3.1-8b"}, {"model": "llama-3.1-70b", "tensor_parallel": 2},
+    {"model": "llama-3.1-70b", "quantization": "awq"},
+])  # fmt: skip
+def test_a_model_that_a_device_holds_is_not_warned_of(arguments: dict[str, Any]) -> None:
+    assert not any("do not fit" in warning for warning in ask(**arguments)["warnings"])
+
+
+def test_nothing_more_is_to_be_measured_where_all_ceilings_are() -> None:
+    record("h100-sxm", matmul__bf16=740.0, copy__device=3000.0)
+    assert "the cost of a launch" in ask(matmul={"m": 64, "n": 64, "k": 64})["next_measurement"]
+    record("h100-sxm", launch=3.0)
+    assert "next_measurement" not in ask(matmul={"m": 64, "n": 64, "k": 64})
+
+
 def test_a_context_whose_cache_outweighs_its_arithmetic_has_no_batch_that_saves_it() -> None:
     found = ask(model="llama-3.1-8b", sequence_length=131072)
     assert "concurrency_to_ridge" not in found

@@ -12,12 +12,13 @@ from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas import tiles
 from advisor_mcp.formulas.ceilings import Ceiling, Ceilings
-from advisor_mcp.formulas.precision import WeightFormat, requested_format
+from advisor_mcp.formulas.precision import WeightFormat, requested_format, weight_bytes
 from advisor_mcp.formulas.roofline import Attainable, Limit, Roof, Work, attention, matmul, rows_to_ridge, under
 from advisor_mcp.formulas.serving import check_tensor_parallel
+from advisor_mcp.formulas.state import state_bytes, state_groups
 from advisor_mcp.formulas.steps import ARITHMETIC, Lowered, Part, Step, Workload, fewest, lower, step, tokens_to_ridge
 from advisor_mcp.formulas.stored import format_name
-from advisor_mcp.results import Answer, Derivation, Row, number
+from advisor_mcp.results import Answer, Derivation, Row, gib, number
 
 SOURCES = ("doc:lbl-roofline", "paper:roofline-cacm")
 MEASURE = "advisor-mcp benchmark-device, there: the rates that are reached, and the cost of a launch"
@@ -196,7 +197,7 @@ def _single(rates: Rates, work: Work, subject: str) -> RooflineAnswer:
             *_told(rates.ceilings, rates.used),
         ],
         sources=[*SOURCES, *_sources(rates.ceilings)],
-        next_measurement=MEASURE,
+        next_measurement=_unmeasured(rates.used),
     )
 
 
@@ -303,9 +304,12 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         assumptions=[
             *found.assumptions, *architecture.notes, *([fmt.note] if fmt.note else []), *_counted(lowered, asked), *_told(ceilings, used),
         ],
-        warnings=[*architecture.not_described, *_widened(fmt, ceilings), *_doubts(run, lowered, ceilings, work, sequences)],
+        warnings=[
+            *_beyond_memory(lowered, fmt, ceilings, asked), *architecture.not_described, *_widened(fmt, ceilings),
+            *_doubts(run, lowered, ceilings, work, sequences),
+        ],
         sources=[*SOURCES, *found.sources, *_sources(ceilings)],
-        next_measurement=MEASURE,
+        next_measurement=_unmeasured(used),
         derivation=_derivation(Work(run.flops, run.bytes), Roof(1e9 * ridge, 1e9)) if full else None,
         omitted=[f"operations: {left} more, each below 1 % of the time"] if left else None,
     )  # fmt: skip
@@ -321,6 +325,31 @@ def _concurrency(lowered: Lowered, ceilings: Ceilings, work: Workload) -> int | 
         return sum(part.compute_s for part in run.parts) >= sum(part.memory_s for part in run.parts)
 
     return fewest(is_computing)
+
+
+def _beyond_memory(lowered: Lowered, fmt: WeightFormat, ceilings: Ceilings, asked: Asked) -> list[str]:
+    """What a step must hold at once where a device, or each rank, has not the memory for it: weights, and what goes with them.
+
+    That is less than running takes: activations, and an optimizer in training, come on top.
+    """
+    if ceilings.device is None:
+        return []
+    work = asked.work
+    weights = weight_bytes(lowered.architecture, lowered.sizes, fmt)
+    if work.phase == "training":
+        beside, what = weights, "gradients"
+    else:
+        groups = state_groups(lowered.architecture, lowered.sizes, asked.kv_dtype)
+        beside = work.batch * state_bytes(groups, work.sequence_length)
+        what = "caches"
+    if weights + beside <= ceilings.device.memory_bytes:
+        return []
+    place = "each rank's" if asked.tensor_parallel > 1 else "the"
+    further = "" if work.phase == "training" else ": see estimate_serving_memory"
+    return [
+        f"{number(gib(weights))} GiB of weights and {number(gib(beside))} GiB of {what} do not fit in {place} "
+        f"{number(gib(ceilings.device.memory_bytes))} GiB of {ceilings.id}{further}"
+    ]
 
 
 def _widened(fmt: WeightFormat, ceilings: Ceilings) -> list[str]:
@@ -381,7 +410,7 @@ def _counted(lowered: Lowered, asked: Asked) -> list[str]:
     elif asked.work.phase == "prefill" and lowered.kept:
         notes.append("logits are made for the last token of each sequence")
     if any(item.experts > item.used for item in lowered.items):
-        notes.append("each expert is as likely as any other; floor_ms has all tokens use the same ones")
+        notes.append("each expert is as likely as any other")
     if asked.tensor_parallel > 1:
         notes.append("collectives between the ranks are not in it")
     return notes
@@ -426,6 +455,12 @@ def _told(ceilings: Ceilings, used: list[Ceiling]) -> list[str]:
     if any(each.measured for each in used):
         notes.append("rates measured here bound what this machine's libraries reached, not what the chip could")
     return notes
+
+
+def _unmeasured(used: list[Ceiling]) -> str | None:
+    """What to measure, unless all of it is: the rates, and a launch that only a measurement knows."""
+    known = all(each.measured for each in used) and any(each.name == "launch" for each in used)
+    return None if known else MEASURE
 
 
 def _sources(ceilings: Ceilings) -> tuple[str, ...]:
