@@ -186,6 +186,18 @@ def test_attention_is_answered_by_its_heads_and_lengths() -> None:
     assert decoded["bound"] == "memory"
 
 
+@pytest.mark.parametrize(("more", "kind", "note"), [
+    ({}, "fused causal attention", "causal (the default): a query sees no later position; pairs that are masked are not multiplied (causal=false: all are)"),
+    ({"causal": False}, "fused attention", "not causal: every query sees every position"),
+    ({"materialised": True}, "materialised causal attention",
+     "all pairs are multiplied, and masked afterwards where causal, which spares nothing; scores and probabilities are written and read once each"),
+])  # fmt: skip
+def test_attention_says_which_pairs_it_counts(more: dict[str, Any], kind: str, note: str) -> None:
+    found = ask(attention={"query_heads": 8, "head_dim": 64, "query_length": 512, **more})
+    assert found["summary"].startswith(f"{kind}, 512 queries on 512 positions")
+    assert note in found["assumptions"]
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({}, "give exactly one of matmul, attention and model"),
     ({"model": "llama-3.1-8b", "matmul": {"m": 1, "n": 1, "k": 1}}, "give exactly one of matmul, attention and model"),

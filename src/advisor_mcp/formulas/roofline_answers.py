@@ -21,6 +21,7 @@ from advisor_mcp.formulas.stored import format_name
 from advisor_mcp.results import Answer, Derivation, Row, gib, number
 
 SOURCES = ("doc:lbl-roofline", "paper:roofline-cacm")
+MATERIALISED = "repo:pytorch/pytorch@008887dc557e:aten/src/aten/native/transformers/attention.cpp"
 MEASURE = "advisor-mcp benchmark-device, there: the rates that are reached, and the cost of a launch"
 SAID_TILES = "one tile at a time on each SM; libraries choose among several tiles, and split-K or persistent kernels are not modelled"
 
@@ -35,7 +36,7 @@ class Matmul(Row):
 
 
 class Attention(Row):
-    """One layer's attention; absent KV heads are one per head, an absent context is the queries' own."""
+    """One layer's attention, causal unless said; absent KV heads are one per head, an absent context is the queries' own."""
 
     batch: arguments.Count = 1
     query_heads: arguments.Count
@@ -163,15 +164,26 @@ def of_attention(rates: Rates, asked: Attention, kv_dtype: str | None) -> Roofli
         asked.batch, asked.query_heads, kv_heads, asked.head_dim, asked.query_length, context,
         causal=asked.causal, materialised=asked.materialised, dtype=rates.dtype, kv_dtype=kv_dtype,
     )  # fmt: skip
-    kind = "materialised" if asked.materialised else "fused"
+    kind = f"{'materialised' if asked.materialised else 'fused'} {'causal ' if asked.causal else ''}"
     positions = f"{asked.query_length:,} queries on {context:,} positions x {asked.batch}"
-    subject = f"{kind} attention, {positions}, {asked.query_heads} heads on {kv_heads}"
+    subject = f"{kind}attention, {positions}, {asked.query_heads} heads on {kv_heads}"
     answer = _single(rates, work, subject)
-    if not asked.materialised:
-        answer.assumptions.append(
-            "scores stay on chip; the softmax's exponentials have a ceiling of their own, which is not counted"
-        )
+    answer.assumptions += _of_scores(asked)
+    answer.sources += [MATERIALISED] if asked.materialised else []
     return answer
+
+
+def _of_scores(asked: Attention) -> list[str]:
+    """What is taken of the pairs of queries and keys, and where their scores go."""
+    if asked.materialised:
+        pairs = "all pairs are multiplied, and masked afterwards where causal, which spares nothing"
+        return [f"{pairs}; scores and probabilities are written and read once each"]
+    seen = (
+        "causal (the default): a query sees no later position; pairs that are masked are not multiplied (causal=false: all are)"
+        if asked.causal
+        else "not causal: every query sees every position"
+    )
+    return [seen, "scores stay on chip; the softmax's exponentials have a ceiling of their own, which is not counted"]
 
 
 def _single(rates: Rates, work: Work, subject: str) -> RooflineAnswer:
