@@ -214,9 +214,21 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments: dict[str, Any], se
         ask(**arguments)
 
 
-def test_a_rate_that_a_device_lacks_is_named() -> None:
-    with pytest.raises(CannotAnswer, match="no dense fp8 rate is known for a100-sxm-80gb"):
-        ask("a100-sxm-80gb", matmul={"m": 1, "n": 1, "k": 1}, dtype="fp8")
+@pytest.mark.parametrize(("gpu", "dtype", "reason", "needs"), [
+    ("v100", None, "v100-sxm2-32gb (compute capability 7.0) has no bf16 matrix units", "a dtype that it has (fp64, fp32, fp16, int8_dp4a)"),
+    ("t4", "bf16", "t4 (compute capability 7.5) has no bf16 matrix units", "a dtype that it has (fp32, fp16, int8, int4)"),
+    ("a100-sxm-80gb", "fp8", "a100-sxm-80gb (compute capability 8.0) has no fp8 matrix units",
+     "a dtype that it has (fp64, fp64_tensor, fp32, tf32, bf16, fp16, int8, int4)"),
+    ("mi250x", "fp8", "mi250x (gfx90a) has no fp8 matrix units", "a dtype that it has (fp64, fp64_matrix, fp32, fp32_matrix, bf16, fp16, int8)"),
+    # what its units can do is not known, only that no rate was found
+    ("gaudi2", "fp16", "no dense fp16 rate is known for gaudi2 (known: bf16, fp8)", "dense fp16 TFLOP/s of gaudi2"),
+])  # fmt: skip
+def test_a_dtype_that_a_chip_has_no_units_for_is_told_from_an_unknown_rate(
+    gpu: str, dtype: str | None, reason: str, needs: str
+) -> None:
+    with pytest.raises(CannotAnswer) as refused:
+        ask(gpu, matmul={"m": 1, "n": 1, "k": 1}, **({"dtype": dtype} if dtype else {}))
+    assert (str(refused.value), refused.value.needs) == (reason, [needs])
 
 
 @pytest.mark.parametrize("arguments", [
