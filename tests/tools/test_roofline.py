@@ -62,6 +62,25 @@ def test_dimensions_that_tensor_cores_cannot_load_whole_are_told_with_their_harm
     assert "torch refuses the product" in ask(matmul={"m": 4096, "n": 4104, "k": 4096}, dtype="fp8")["warnings"][0]
 
 
+def test_amds_kernels_want_the_same_16_bytes() -> None:
+    found = ask("mi300x", matmul={"m": 4097, "n": 4097, "k": 4097})
+    assert found["warnings"] == [
+        "n = 4097 and k = 4097 are no multiples of 8 (16 bytes in bf16): kernels that Tensile makes for whole multiples are passed over "
+        "for slower ones; pad to the next multiple"
+    ]
+    assert "repo:rocm/hipblaslt@01c50c1bdae1:tensilelite/tensile/common.py" in found["sources"]
+
+
+@pytest.mark.parametrize(("gpu", "sizes"), [
+    ("h100-sxm", {"m": 4097, "n": 4096, "k": 4096}), ("mi300x", {"m": 4097, "n": 4096, "k": 4096}),
+    ("tpu-v5e", {"m": 4096, "n": 4097, "k": 4097}),  # no source says what it does there
+])  # fmt: skip
+def test_rows_need_no_alignment_and_nothing_is_said_of_what_no_source_describes(
+    gpu: str, sizes: dict[str, int]
+) -> None:
+    assert ask(gpu, matmul=sizes)["warnings"] == []
+
+
 def test_fp32_is_told_what_tf32_would_allow() -> None:
     assert ask(matmul={"m": 4096, "n": 4096, "k": 4096}, dtype="fp32")["warnings"] == [
         "fp32 runs beside the tensor cores; with tf32 allowed the roof is 494.7 TFLOP/s"

@@ -142,7 +142,8 @@ def of_matmul(rates: Rates, asked: Matmul, full: bool) -> RooflineAnswer:
     size = f"{asked.batch} x " if asked.batch > 1 else ""
     answer = _single(rates, work, f"matmul {size}({asked.m}, {asked.k}) x ({asked.k}, {asked.n})")
     answer.rows_to_ridge = rows
-    answer.warnings += [*_alignment(rates, asked), *_plain_fp32(rates)]
+    _align(answer, rates, asked)
+    answer.warnings += _plain_fp32(rates)
     if rows is None:
         answer.warnings.append(
             f"no m makes this product compute bound: n {asked.n} and k {asked.k} are too small for {answer.gpu}"
@@ -242,24 +243,20 @@ def _tile_row(found: tiles.Tiling) -> TileRow:
     )
 
 
-def _alignment(rates: Rates, asked: Matmul) -> list[str]:
-    """The harm of dimensions that tensor cores cannot load whole; m only counts as the outer size of the result."""
-    device = rates.ceilings.device
-    if device is None or device.vendor != "NVIDIA" or rates.dtype == "fp32":
-        return []
+def _align(answer: RooflineAnswer, rates: Rates, asked: Matmul) -> None:
+    """Warn of leading dimensions that cannot be loaded whole, with the harm that it does on this vendor's devices."""
+    vendor = rates.ceilings.device.vendor if rates.ceilings.device else ""
+    harm = tiles.harm_of_unaligned(vendor, rates.dtype)
     found = tiles.unaligned(rates.dtype, {"n": asked.n, "k": asked.k})
-    if not found:
-        return []
+    if harm is None or not found:
+        return
     multiple = next(iter(found.values()))
-    harm = (
-        "torch refuses the product"
-        if rates.dtype == "fp8"
-        else "kernels with narrow loads are taken (*_align1, *_align2), below this roof"
+    named = " and ".join(f"{name} = {getattr(asked, name)}" for name in found)
+    verb = "are no multiples" if len(found) > 1 else "is no multiple"
+    answer.warnings.append(
+        f"{named} {verb} of {multiple} (16 bytes in {rates.dtype}): {harm}; pad to the next multiple"
     )
-    return [
-        f"{' and '.join(f'{name} = {getattr(asked, name)}' for name in found)} is no multiple of {multiple} "
-        f"(16 bytes in {rates.dtype}): {harm}; pad to the next multiple"
-    ]
+    answer.sources += [tiles.TENSILE] if vendor == "AMD" else []
 
 
 def _plain_fp32(rates: Rates) -> list[str]:
