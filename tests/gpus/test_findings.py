@@ -308,7 +308,7 @@ def test_a_slow_gpu_among_its_busy_siblings_is_a_straggler() -> None:
     found = GPUS.find(machine(*({"sm_clock_mhz": clock} for clock in clocks)))
     # median 1747.5, distances 7.5 7.5 22.5 7.5 7.5 347.5 22.5 7.5 with median 7.5; (1747.5 - 1400) / 1747.5 = 19.9 %
     assert [(f.kind.name, f.seen.message, f.seen.measured) for f in found] == [
-        ("unlike-siblings", "GPU 5: the SM clock is 19.9 % below the median of its 8 busy siblings", 19.9)
+        ("unlike-siblings", "GPU 5: the SM clock is 19.9 % below the median of the 8 busy GPUs of its kind", 19.9)
     ]
     assert found[0].seen.rows == ("GPU 5: 1400 MHz of 1747.5, 690 W, 62 °C",)
 

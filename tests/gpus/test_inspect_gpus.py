@@ -106,7 +106,7 @@ def test_two_faults_among_eight_busy_gpus_are_found_and_the_power_cap_is_a_note(
         (
             "unlike-siblings",
             "warning",
-            "GPU 5: the SM clock is 51.9 % below the median of its 8 busy siblings",
+            "GPU 5: the SM clock is 51.9 % below the median of the 8 busy GPUs of its kind",
         ),
         (
             "power-cap",
