@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from advisor_mcp.findings import SECTIONS, Kind
+from advisor_mcp.findings import SECTIONS, Kind, finding_rows
 from advisor_mcp.gpus import DeviceReading, ProcessReading
 from advisor_mcp.gpus.devices import ActivityReading, LinkReading, XidReading
 from advisor_mcp.gpus.health import GPUS, GpuObservation, Machine, gravest_first
@@ -83,6 +83,22 @@ def test_a_healthy_gpu_has_no_finding(change: dict[str, Any]) -> None:
 
 def test_a_gpu_that_reports_nothing_is_not_accused() -> None:
     assert GPUS.find(Machine((DeviceReading(index=0),))) == []
+
+
+def test_a_power_limit_is_told_in_the_words_of_the_gpu_s_vendor() -> None:
+    lowered = {"clock_events": 0x4, "power_limit_mw": 600_000, "power_limit_default_mw": 700_000}
+    rows = finding_rows(GPUS.find(machine(lowered, lowered | {"vendor": "amd"})), full=False)
+    assert [(row.where, row.change) for row in rows] == [
+        ("GPU 0", "Raise the limit to the board's default (nvidia-smi -pl, as root), unless it was lowered on purpose."),
+        (
+            "GPU 1",
+            "Raise the limit to the board's default (amdsmi_set_power_cap, as root), unless it was lowered on purpose.",
+        ),
+    ]
+    assert ["nvml" in (row.threshold or "") for row in rows] == [True, False]
+    assert rows[1].threshold == (
+        "A warning only where the cap in force is below the default cap, both of amdsmi_get_power_cap_info."
+    )
 
 
 def test_a_busy_gpu_at_its_own_power_limit_gets_a_note() -> None:

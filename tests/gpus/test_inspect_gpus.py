@@ -182,6 +182,9 @@ def test_amd_gpus_are_told_with_their_own_calls_and_driver() -> None:
     assert (answer.amdgpu_version, answer.driver_version) == ("6.14.14", None)
     assert [(model.vendor, model.compute_capability) for model in answer.models or []] == [("amd", "gfx942")]
     assert {line.source for line in answer.derivation or []} == {"doc:amd-smi-api"}
+    assert answer.next_measurement == (
+        "utilisation only says that a kernel ran: measure how busy the compute units are (rocprofiler-compute)"
+    )
 
 
 def test_full_detail_gives_exact_bytes_clocks_and_counters() -> None:
