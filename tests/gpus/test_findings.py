@@ -89,7 +89,10 @@ def test_a_power_limit_is_told_in_the_words_of_the_gpu_s_vendor() -> None:
     lowered = {"clock_events": 0x4, "power_limit_mw": 600_000, "power_limit_default_mw": 700_000}
     rows = finding_rows(GPUS.find(machine(lowered, lowered | {"vendor": "amd"})), full=False)
     assert [(row.where, row.change) for row in rows] == [
-        ("GPU 0", "Raise the limit to the board's default (nvidia-smi -pl, as root), unless it was lowered on purpose."),
+        (
+            "GPU 0",
+            "Raise the limit to the board's default (nvidia-smi -pl, as root), unless it was lowered on purpose.",
+        ),
         (
             "GPU 1",
             "Raise the limit to the board's default (amdsmi_set_power_cap, as root), unless it was lowered on purpose.",
