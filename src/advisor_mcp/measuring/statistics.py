@@ -58,7 +58,7 @@ class Order:
 # ---- the ratio of medians ----
 
 
-def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: float, level: float = 0.95) -> Ratio:
+def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: float) -> Ratio:
     """median(other) / median(base) with a percentile bootstrap interval.
 
     Each resample draws as many values as a run is worth, so that serial correlation widens the interval. The median of m
@@ -70,8 +70,7 @@ def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: 
         return Ratio(ratio)
     random = np.random.default_rng(SEED)
     logs = np.log(_medians(other, other_worth, random)) - np.log(_medians(base, base_worth, random))
-    tail = 50 * (1 - level)
-    low, inner_low, inner_high, high = np.percentile(logs, [tail, 15.87, 84.13, 100 - tail])
+    low, inner_low, inner_high, high = np.percentile(logs, [2.5, 15.87, 84.13, 97.5])
     # half of the middle 68 %: the standard error where the distribution is normal, and not moved by its tails
     return Ratio(ratio, (float(np.exp(low)), float(np.exp(high))), float(inner_high - inner_low) / 2)
 
