@@ -20,8 +20,8 @@ def _listed(given: Any) -> Any:
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
 Traces = Annotated[
     list[Path],
-    BeforeValidator(_listed),
     Field(min_length=1, max_length=1024, description="Paths of files or folders; several are the ranks of one job"),
+    BeforeValidator(_listed),
 ]
 
 
@@ -29,8 +29,8 @@ def diagnose_trace(
     trace: Traces,
     baseline: Annotated[
         list[Path] | None,
-        BeforeValidator(_listed),
         Field(min_length=1, max_length=1024, description="The trace before a change: says what moved since"),
+        BeforeValidator(_listed),
     ] = None,
     detail: Annotated[Detail, Field(description="full adds formulas, steps, kernels, what else it could be")] = "brief",
     progress: Progress | None = None,
