@@ -111,7 +111,7 @@ def nanoseconds(microseconds: list[Any]) -> tuple[npt.NDArray[np.int64], Mask]:
             return found, np.ones(len(found), np.bool_)
     except (ArithmeticError, IndexError, TypeError, ValueError):
         pass
-    each = [_one(value) for value in microseconds]
+    each = [nanosecond(value) for value in microseconds]
     return np.array([value or 0 for value in each], np.int64), np.array([value is not None for value in each], np.bool_)
 
 
@@ -129,7 +129,8 @@ def _decimals(given: list[Decimal]) -> npt.NDArray[np.int64] | None:
     return np.array([round(value * 1000) for value in given], np.int64)
 
 
-def _one(value: Any) -> int | None:
+def nanosecond(value: Any) -> int | None:
+    """One time in microseconds, however it is spelled, in nanoseconds; None of what is no time."""
     try:
         found = Decimal(str(value))
         return round(found * 1000) if abs(found) < LATEST_US else None

@@ -1,9 +1,9 @@
 """The events of a trace file as decoded batches: bounded memory, any size, and the invalid JSON that profilers really write.
 
 A window of the file is cut at its last ``},{`` and decoded in one go. That the decoder accepts the piece proves the cut: JSON has
-one reading, so a piece that is a whole array was cut between two of its members. Where it does not, the window is read event by
-event, repaired where profilers are known to err, and what cannot be repaired is counted. Work on what is no JSON is bounded by
-the file's size: a file that was made to be slow is given up.
+one reading, so a piece that is a whole array was cut between two of its members. Where it does not, the window is mended
+where profilers are known to err, else read event by event, and what cannot be read is counted. Work on what is no JSON is
+bounded by the file's size: a file that was made to be slow is given up.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 WINDOW = 1 << 20
 LONGEST_HEAD = 16 << 20
 LONGEST_EVENT = 8 << 20
+LONGEST_CLOSE = 1 << 16
 MOST_STARTS = 16
 """Places in the head that are tried as the start of the events."""
 
@@ -31,14 +32,16 @@ Event = TypeVar("Event")
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*(?=\{)")
 _SPACE = re.compile(r"[ \t\r\n,]*")
-# the keys that the Trace Event Format gives to an event, by any of which profilers begin one
-_NEXT_EVENT = re.compile(
-    r'\}\s*,\s*(?=\{\s*"(?:ph|name|cat|pid|tid|ts|tts|dur|tdur|args|id|s|sf|bp|cname|scope|bind_id)"\s*:)'
+# where an event ends: before another, which begins with a key that the Trace Event Format gives one, or with the list
+_END_OF_EVENT = re.compile(
+    r'\}\s*(?:,\s*(?=\{\s*"(?:ph|name|cat|pid|tid|ts|tts|dur|tdur|args|id|s|sf|bp|cname|scope|bind_id)"\s*:)'
+    r'|(?=\]\s*(?:\}|,\s*"|$)))'
 )
 _CLOSERS = re.compile(r"[\]}\s]*,?\s*")
 _GOES_ON = re.compile(r"[\]}\s]*,\s*(?=\{)")
-_LONE_BACKSLASH = re.compile(r'\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})')
-_BARE_WORD = re.compile(r"(?<=[:,\[])(\s*)(-?)(?:inf|nan|N/A|undefined|None)(?=\s*[,}\]])", re.IGNORECASE)
+_BACKSLASH = re.compile(rb'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
+_BARE_WORD = re.compile(rb"(?<=[:,\[])(\s*)-?(?:inf|infinity|nan|N/A|undefined|None)(?=\s*[,}\]])", re.IGNORECASE)
+_SPACED = bytes(max(place, 32) for place in range(256))
 _DECODER = json.JSONDecoder(strict=False)
 
 PATIENCE = 64 << 20
@@ -54,7 +57,6 @@ class Ending:
 
     bytes: int = 0
     events: int = 0
-    repaired: int = 0
     skipped: int = 0
     truncated: str | None = None
     head: dict[str, Any] = field(default_factory=dict)
@@ -87,14 +89,14 @@ class EventStream(Generic[Event]):
     """Batches of a trace's events; `ending` holds the metadata beside them and what went wrong.
 
     `decode` turns a JSON array into events and raises `ValueError` for one it cannot read; `convert` makes an event of a decoded
-    object, whose floating-point numbers are strings so that nothing is rounded, or None of one that is no event.
+    object, whose floating-point numbers are strings so that nothing is rounded.
     """
 
     def __init__(
         self,
         file: BinaryIO,
         decode: Callable[[bytes], list[Event]],
-        convert: Callable[[Mapping[str, Any]], Event | None],
+        convert: Callable[[Mapping[str, Any]], Event],
         window: int = WINDOW,
     ) -> None:
         self.ending = Ending()
@@ -151,9 +153,8 @@ class EventStream(Generic[Event]):
         """The events that the window holds whole, and whether the list ends in it."""
         cut = self._cut()
         if cut:
-            try:
-                batch = self._decode(b"[" + self._rest[: cut[0]] + b"]")
-            except (ValueError, RecursionError):
+            batch = self._decoded(self._rest[: cut[0]])
+            if batch is None:
                 return self._one_by_one(at_end)
             self._rest = self._rest[cut[1] :]
             if not at_end:
@@ -181,14 +182,16 @@ class EventStream(Generic[Event]):
         raw = self._rest
         text = raw.decode("latin-1")  # a character a byte, so that places in the text are places in the file
         found: list[Event] = []
-        place, closed = _past_space(text, 0), False
+        place, boundary, closed = _past_space(text, 0), 0, False
         while place < len(text) and not closed:
+            if boundary <= place:
+                boundary = _boundary(text, place)
             if text[place] == "]":
                 after = _end_of_list(text, place, at_end)
                 closed = after == place
             else:
-                after = self._end_of_value(text, place)
-                found += self._events(raw[place:after]) if after is not None else []
+                after, events = self._next(raw, text, place, boundary)
+                found += events
             if after is None or self._in_vain > PATIENCE + self.ending.bytes:
                 break
             place = _past_space(text, after)
@@ -205,36 +208,55 @@ class EventStream(Generic[Event]):
             return f"an event is longer than {LONGEST_EVENT >> 20} MiB"
         return "it breaks off inside an event" if at_end else None
 
+    def _next(self, raw: bytes, text: str, place: int, boundary: int) -> tuple[int | None, list[Event]]:
+        """Where the events from a place to the next boundary end, and they; else the same of the value that is there.
+
+        What is neither is skipped. The end is None where it is not in the window.
+        """
+        if boundary < len(text):
+            events = self._events(raw[place:boundary])
+            if events is not None:
+                return boundary, events
+        end = self._end_of_value(text, place)
+        if end is not None:
+            return end, self._events(raw[place:end]) or []
+        if boundary == len(text):
+            return None, []
+        self.ending.skipped += 1
+        return boundary, []
+
     def _end_of_value(self, text: str, place: int) -> int | None:
-        """Where the value that starts at a place ends; one that is no JSON ends where the next event starts. None: not yet known."""
+        """Where the value that starts at a place ends; None where it is no JSON, or not whole."""
         try:
             return _DECODER.raw_decode(text, place)[1]
-        except RecursionError:
-            self._in_vain += _TOO_DEEP
         except json.JSONDecodeError as error:
-            # the decoder says of a string without an end where it starts
-            self._in_vain += (len(text) if error.msg.startswith("Unterminated") else error.pos) - place
-        except ValueError:  # a number of more digits than Python converts
+            # the error counts the lines before its place; of a string without an end that is where it starts
+            self._in_vain += len(text) if error.msg.startswith("Unterminated") else error.pos
+        except (ValueError, RecursionError):  # too many digits, too many brackets
             self._in_vain += _TOO_DEEP
-        following = _NEXT_EVENT.search(text, place)
-        return following.start() + 1 if following else None
+        return None
 
-    def _events(self, raw: bytes) -> list[Event]:
-        """The event that a value is, repaired where it must be; none where it is no event."""
-        try:
-            return self._decode(b"[" + raw + b"]")
-        except (ValueError, RecursionError):
-            text = raw.decode("utf-8", errors="replace")
-        value = _loads(text)
-        if value is None:
-            value = _loads(_mended(text))
-            self.ending.repaired += value is not None
-            self.ending.skipped += value is None
-        event = self._convert(value) if isinstance(value, dict) else None
-        if event is None:
-            self._in_vain += _NO_EVENT
-            return []
-        return [event]
+    def _events(self, raw: bytes) -> list[Event] | None:
+        """The events among some values, mended where they must be; None where the text is no JSON even then."""
+        events = self._decoded(raw)
+        if events is not None:
+            return events
+        values = next((found for text in _mended(b"[" + raw + b"]") if (found := _loads(text)) is not None), None)
+        if values is None:
+            self._in_vain += len(raw)
+            return None
+        events = [self._convert(value) for value in values if isinstance(value, dict)]
+        self._in_vain += _NO_EVENT * (len(values) - len(events))
+        return events
+
+    def _decoded(self, raw: bytes) -> list[Event] | None:
+        """The events of an array's inside, mended where they must be; None where the decoder does not take it even then."""
+        for text in _mended(b"[" + raw + b"]"):
+            try:
+                return self._decode(text)
+            except (ValueError, RecursionError):
+                continue
+        return None
 
     def _read_tail(self) -> None:
         """Keep the metadata after the events, where it can be read. A stream that breaks off there has lost no event."""
@@ -253,32 +275,40 @@ def _past_space(text: str, place: int) -> int:
     return found.end() if found else place
 
 
+def _boundary(text: str, place: int) -> int:
+    """Where an object ends that another event seems to follow, after a place; the text's end where there is none."""
+    found = _END_OF_EVENT.search(text, place)
+    return found.start() + 1 if found else len(text)
+
+
 def _end_of_list(text: str, place: int, at_end: bool) -> int | None:
     """The place itself where its bracket ends the list of events. After an event that could not be read it may end a list inside
     of that: it is passed over if another object follows. None: what follows is not there yet."""
     inside = _GOES_ON.match(text, place)
     if inside:
         return inside.end()
-    return place if at_end or not _CLOSERS.fullmatch(text, place) else None
+    unknown = not at_end and len(text) - place < LONGEST_CLOSE and _CLOSERS.fullmatch(text, place)
+    return None if unknown else place
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:
-    text = raw.decode("utf-8", errors="replace")
-    for attempt in (text, _mended(text)):
-        value = _loads(attempt)
-        if value is not None:
-            return value if isinstance(value, dict) else None
-    return None
+    value = next((found for text in _mended(raw) if (found := _loads(text)) is not None), None)
+    return value if isinstance(value, dict) else None
 
 
-def _loads(text: str) -> Any:
+def _loads(text: bytes) -> Any:
     """The value, floating-point numbers as they are spelled; None of what is no JSON."""
     try:
-        return json.loads(text, strict=False, parse_float=str)
+        return json.loads(text, parse_float=str)
     except (ValueError, RecursionError):
         return None
 
 
-def _mended(text: str) -> str:
-    """With words that are no JSON as null (kineto #105) and lone backslashes doubled (pytorch #98432)."""
-    return _LONE_BACKSLASH.sub(r"\\\\", _BARE_WORD.sub(r"\1null", text))
+def _mended(raw: bytes) -> Iterator[bytes]:
+    """The text as it is; in UTF-8, with control characters as spaces (pytorch #130622) and lone backslashes doubled (pytorch #98432);
+    with words that are no JSON as null as well (kineto #105)."""
+    yield raw
+    text = raw.decode("utf-8", errors="replace").encode().translate(_SPACED)
+    text = _BACKSLASH.sub(lambda found: found[0] if found[1] else rb"\\", text)
+    yield text
+    yield _BARE_WORD.sub(rb"\1null", text)

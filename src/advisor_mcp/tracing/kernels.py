@@ -107,7 +107,7 @@ _COPY_FUNCTOR = re.compile(r"direct_copy_kernel|\w+_copy_kernel_cuda|copy_device
 # vector are left out: they run at the memory's speed whatever computes them.
 _FP32 = re.compile(
     r"sgemm|ffma|scudnn|f32f32_f32f32_f32|simt_s|gemmSN"
-    r"|(?:dgrad|wgrad|conv|fprop|winograd|explicit_convolve)\w*<float,|^Cijk_[A-Za-z]+_[A-Za-z]+_S(?:B|_B)?_|(?:igemm|gemm|conv)\w*_fp32",
+    r"|(?:dgrad|wgrad|conv|fprop|winograd|explicit_convolve)\w{0,99}<float,|^Cijk_[A-Za-z]+_[A-Za-z]+_S(?:B|_B)?_|(?:igemm|gemm|conv)\w{0,99}_fp32",
 )
 # what runs on tensor cores or on AMD's matrix cores (Tensile names their instruction, MI16x16x1; MIOpen's kernels for them are "gtcx"),
 # and depthwise convolutions, which have no product for them

@@ -11,10 +11,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from advisor_mcp.errors import CannotAnswer
-from advisor_mcp.tracing.events import Args, Event, blocks, convert, correlation, decoder, nanoseconds, whole
+from advisor_mcp.tracing.events import (
+    Args,
+    Event,
+    blocks,
+    convert,
+    correlation,
+    decoder,
+    nanosecond,
+    nanoseconds,
+    whole,
+)
 from advisor_mcp.tracing.jsonstream import WINDOW, Ending, EventStream
 from advisor_mcp.tracing.kernels import is_communication
 from advisor_mcp.tracing.timeline import (
+    LONGEST_LABEL,
     UNKNOWN,
     Collective,
     Device,
@@ -29,7 +40,9 @@ from advisor_mcp.tracing.timeline import (
     printable,
 )
 
-MOST_EVENTS = 16_000_000
+MOST_EVENTS, MOST_KEPT = 64_000_000, 8_000_000
+"""How many are looked at, and how many of those are held (40 bytes each, 64 those of a device)."""
+
 MOST_DEVICES = 256
 SHORTEST_PYTHON_NS = 50_000
 """Python functions below this are left out: they are most of a trace with stacks, and explain no gap worth a finding."""
@@ -69,7 +82,6 @@ SHAPED = (
     "norm",
 )
 STEP = "ProfilerStep"
-LONGEST_LABEL = 80
 _DTYPE_BYTES = {
     "float": 4, "float32": 4, "double": 8, "float64": 8, "half": 2, "float16": 2, "bfloat16": 2, "c10::half": 2,
     "c10::bfloat16": 2, "int": 4, "int32": 4, "long": 8, "int64": 8, "byte": 1, "char": 1, "uint8": 1, "int8": 1, "bool": 1,
@@ -222,9 +234,8 @@ class _Reading:
             known = self.memory_peaks.get(index, (0, 0))
             self.memory_peaks[index] = (max(known[0], allocated), max(known[1], reserved))
         elif event.name.startswith("Record Window"):
-            found, timed = nanoseconds([event.ts])
-            if timed[0]:
-                time = int(found[0])
+            time = nanosecond(event.ts)
+            if time is not None:
                 self.window = (min(time, self.window[0]), max(time, self.window[1])) if self.window else (time, time)
 
 
@@ -247,13 +258,15 @@ def read_kineto(
         for batch in stream.batches():
             reading.take(batch)
             check(stream.ending.bytes)
-            if len(reading.host["start"]) + len(reading.device["start"]) > MOST_EVENTS:
+            kept = len(reading.host["start"]) + len(reading.device["start"])
+            if kept > MOST_KEPT or stream.ending.events > MOST_EVENTS:
                 stream.ending.truncated = f"only the first {stream.ending.events:,} events were read"
                 break
     except ValueError as error:
         raise CannotAnswer(f"{source} holds no trace that can be read: {error}", needs) from None
     if not reading.has_phases:
-        raise CannotAnswer(f"{source} holds no trace that can be read: no event in it has a phase", needs)
+        reason = stream.ending.truncated or "no event in it has a phase"
+        raise CannotAnswer(f"{source} holds no trace that can be read: {reason}", needs)
     devices = len(np.unique(column(reading.device["device"])))
     if devices > MOST_DEVICES:
         raise CannotAnswer(f"{source} names {devices:,} devices, more than one process can use", needs)
@@ -294,7 +307,6 @@ def _timeline(source: str, reading: _Reading, ending: Ending) -> Timeline:
         bytes=ending.bytes,
         truncated=ending.truncated,
         skipped=ending.skipped + reading.untimed,
-        repaired=ending.repaired,
     )
 
 

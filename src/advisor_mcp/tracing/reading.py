@@ -10,15 +10,15 @@ from typing import BinaryIO, cast
 
 from advisor_mcp import access
 from advisor_mcp.declaration import Progress
-from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.tracing.compile_log import CompileLog, read_compile_log
 from advisor_mcp.tracing.diagnosis import Diagnosis, diagnose
 from advisor_mcp.tracing.jsonstream import unzipped
 from advisor_mcp.tracing.kineto import read_kineto
 from advisor_mcp.tracing.memory import MemoryHistory, read_snapshot, read_timeline
 from advisor_mcp.tracing.nsight import read_nsight
-from advisor_mcp.tracing.recognise import NEEDS, Kind, recognise
-from advisor_mcp.tracing.timeline import Timeline
+from advisor_mcp.tracing.recognise import NEEDS, Kind, reading_from, recognise
+from advisor_mcp.tracing.timeline import LONGEST_LABEL, Timeline, printable
 
 MOST_FILES = 1024
 
@@ -47,20 +47,17 @@ def read_evidence(given: Sequence[str], progress: Progress) -> Evidence:
             f"{len(files):,} files are more than the {MOST_FILES:,} that are read at once; name the ranks to look at"
         )
     for place, (path, said, inside) in enumerate(files):
-        progress.report(place, len(files), path.name[:60])
+        progress.report(place, len(files), printable(path.name, 60))
         try:
             if (kind := recognise(path, path.name if inside else said)) == "compile_log":
                 logs.append(path)
-            else:
+                continue
+            with reading_from(path.name if inside else said):
                 _READERS[kind](path, evidence, progress)
         except (CannotAnswer, UsageError):
             if not inside:
                 raise
             evidence.passed_over.append(path.name)
-        except OSError as error:
-            raise UsageError(
-                f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is damaged').lower()}"
-            ) from None
     if logs:
         with ExitStack() as stack:
             evidence.compile_log = read_compile_log(
@@ -79,22 +76,20 @@ def diagnosed(given: Sequence[str], progress: Progress) -> Diagnosis:
 
 def _files(said: str) -> Iterator[tuple[Path, bool]]:
     path = access.readable(said)
-    if not path.is_dir():
+    with reading_from(said):
+        found = None
+        if path.is_dir():
+            found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
+    if found is None:
         yield path, False
         return
-    try:
-        found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith("."))
-    except OSError as error:
-        raise UsageError(
-            f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is not usable').lower()}"
-        ) from None
     # a link may lead out of the folder that the call may read
     yield from ((access.readable(f"{said}/{one.name}"), True) for one in found)
 
 
 def _kineto(path: Path, evidence: Evidence, progress: Progress) -> None:
     with opened(path) as file:
-        evidence.timelines.append(read_kineto(file, path.name[:80], _checked(progress, path)))
+        evidence.timelines.append(read_kineto(file, printable(path.name, LONGEST_LABEL), _checked(progress, path)))
 
 
 def _snapshot(path: Path, evidence: Evidence, progress: Progress) -> None:
@@ -108,7 +103,7 @@ def _memory_timeline(path: Path, evidence: Evidence, progress: Progress) -> None
 
 
 def _nsight(path: Path, evidence: Evidence, progress: Progress) -> None:
-    evidence.timelines.append(read_nsight(path, path.name[:80], progress.check))
+    evidence.timelines.append(read_nsight(path, printable(path.name, LONGEST_LABEL), progress.check))
 
 
 _READERS: dict[Kind, Callable[[Path, Evidence, Progress], None]] = {
@@ -135,6 +130,6 @@ def _checked(progress: Progress, path: Path) -> Callable[[int], None]:
         progress.check()
         if done - last > 32 << 20:
             last = done
-            progress.report(done, None, f"{path.name[:60]}: {done >> 20} MiB")
+            progress.report(done, None, f"{printable(path.name, 60)}: {done >> 20} MiB")
 
     return check

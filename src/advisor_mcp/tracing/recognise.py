@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from advisor_mcp.errors import CannotAnswer, UsageError, shown
+from advisor_mcp.tracing.jsonstream import BOM
 
 Kind: TypeAlias = Literal["kineto", "nsight", "memory_snapshot", "memory_timeline", "compile_log"]
 
@@ -22,13 +25,14 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "it is compressed with zstd: unpack it, or compress it with gzip"),
     (b"BZh", "it is compressed with bzip2: unpack it, or compress it with gzip"),
     (b"\xfd7zXZ", "it is compressed with xz: unpack it, or compress it with gzip"),
+    (b"\xff\xfe", "it is UTF-16 text: save it as UTF-8"),
     (b"\x0a", "it looks like a Perfetto trace: give the JSON that torch.profiler exports"),
 )
 
 
 def recognise(path: Path, said: str) -> Kind:
     """The kind of a file of evidence. Raises `UsageError` for one that cannot be read, `CannotAnswer` for one of another kind."""
-    head = _head(path, said)
+    head = _head(path, said).removeprefix(BOM)
     if not head.strip():
         raise CannotAnswer(f"{shown(said, 200)} is empty", needs=[NEEDS])
     if head.startswith(b"SQLite format 3\0"):
@@ -44,24 +48,34 @@ def recognise(path: Path, said: str) -> Kind:
     raise CannotAnswer(f"{shown(said, 200)} is no trace: {_foreign(head, path)}", needs=[NEEDS])
 
 
-def _head(path: Path, said: str) -> bytes:
+@contextmanager
+def reading_from(said: str) -> Iterator[None]:
+    """What the system says against reading the file or folder that a caller named so becomes a `UsageError`."""
     try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or "it is not usable").lower()
+        raise UsageError(f"{shown(said, 200)} cannot be read: {reason}") from None
+
+
+def _head(path: Path, said: str) -> bytes:
+    with reading_from(said):
         if not path.exists():
             raise UsageError(f"there is no file {shown(said, 200)}; name a trace as the profiler wrote it")
         if not stat.S_ISREG(path.stat().st_mode):
             raise UsageError(f"{shown(said, 200)} is not a file that can be read")
         with path.open("rb") as file:
             raw = file.read(HEAD)
-    except OSError as error:
-        raise UsageError(
-            f"{shown(said, 200)} cannot be read: {(error.strerror or 'it is not usable').lower()}"
-        ) from None
     if not raw.startswith(b"\x1f\x8b"):
         return raw
+    unpacking = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompressobj(wbits=31).decompress(raw, HEAD)
+        head = unpacking.decompress(raw, HEAD)
     except zlib.error:
-        raise CannotAnswer(f"{shown(said, 200)} is a damaged gzip file", needs=["the file copied whole"]) from None
+        head = b""
+    if not head and not unpacking.eof:
+        raise CannotAnswer(f"{shown(said, 200)} is a damaged gzip file", needs=["the file copied whole"])
+    return head
 
 
 def _foreign(head: bytes, path: Path) -> str:

@@ -152,7 +152,7 @@ def _figures(diagnosis: Diagnosis, worst: Case, room: _Room) -> dict[str, Any]:
         "top_kernels": figures.kernel_rows(worst, room.kernels) or None,
         "step_rows": (figures.step_rows(worst)[: room.steps] or None) if room.full else None,
         "collectives": figures.collective_rows(diagnosis.job)[: room.collectives] or None,
-        "memory_peaks": (figures.memory_peaks(diagnosis.cases) or None) if room.kernels else None,
+        "memory_peaks": (figures.memory_peaks(diagnosis.cases)[: room.devices] or None) if room.kernels else None,
     }
 
 

@@ -22,9 +22,12 @@ from advisor_mcp.tracing.intervals import Column
 Ints = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 UNKNOWN = -1
-LONGEST_NAME = 8_192
-MOST_NAMES = 65_536
-"""Bounds on what a file can make us hold; real traces have thousands of names, of up to about 5,000 characters."""
+LONGEST_NAME, LONGEST_LABEL = 8_192, 80
+MOST_CHARACTERS = 1 << 23
+"""Bounds on the names that a file can make us hold and look through; real traces have thousands, of up to about 5,000 characters."""
+
+_EACH = 64
+"""Characters that a name counts for beside its own."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
@@ -48,7 +51,7 @@ class Host(IntEnum):
 
 
 class Names:
-    """Strings, each held once and known by its index. Very long ones are cut, and those beyond very many share one index."""
+    """Strings, each held once and known by its index. Very long ones are cut; once there is no room left, further ones share an index."""
 
     def __init__(self) -> None:
         self.known = _Numbered()
@@ -64,13 +67,13 @@ class Names:
 class _Numbered(dict[str, int]):
     """Numbers strings when they are first looked up."""
 
+    room = MOST_CHARACTERS
+
     def __missing__(self, name: str) -> int:
         if len(name) > LONGEST_NAME:
             return self[name[:LONGEST_NAME]]
-        if len(self) >= MOST_NAMES:
-            return self.setdefault("(further names)", len(self))
-        self[name] = len(self)
-        return self[name]
+        self.room -= len(name) + _EACH
+        return self.setdefault(name if self.room >= 0 else "(further names)", len(self))
 
 
 def printable(text: str, longest: int = LONGEST_NAME) -> str:
@@ -180,7 +183,6 @@ class Timeline:
     bytes: int = 0
     truncated: str | None = None
     skipped: int = 0
-    repaired: int = 0
     notes: tuple[str, ...] = ()
 
     def named(self, indices: Iterable[int]) -> list[str]:
