@@ -101,7 +101,7 @@ _INDUCTOR_CLASSES: dict[str, Class] = {
     "poi": "elementwise", "for": "elementwise", "red": "reduction", "per": "reduction", "spl": "reduction",
 }  # fmt: skip
 # the functor of torch's own elementwise kernels stands in their template arguments
-_COPY_FUNCTOR = re.compile(r"direct_copy_kernel|\w+_copy_kernel_cuda|copy_device_to_device")
+_COPY_FUNCTOR = re.compile(r"direct_copy_kernel|\b\w+_copy_kernel_cuda|copy_device_to_device")
 
 # cuBLAS' and cuDNN's own words for products on the plain fp32 pipe; cutlass spells out operand and accumulator types. Products with a
 # vector are left out: they run at the memory's speed whatever computes them.
@@ -181,7 +181,7 @@ def short(name: str, width: int = 90) -> str:
     """A kernel's name as people know it: without return type, template and argument lists, cut at `width`."""
     text = re.sub(r"^(?:void|auto) ", "", name).replace("(anonymous namespace)::", "").replace("<unnamed>::", "")
     functor = (
-        re.search(r"(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
+        re.search(r"\b(\w*Functor\w*|\w+_kernel_cuda|\w+Ops?\b)", text[20:])
         if "elementwise" in text or "reduce" in text
         else None
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
@@ -90,8 +89,6 @@ _DTYPE_BYTES = {
 
 
 _NOTHING = Args()
-# the folders of a file outside the packages name users and machines
-_FOLDERS = re.compile(r"^(?:\w:)?[\\/~.](?:.*[\\/](?:site|dist)-packages[\\/]|.*[\\/])")
 
 
 class _Kinds(dict[str | None, "Work | Host | None"]):
@@ -186,7 +183,7 @@ class _Reading:
         add_correlation, add_shape = into["correlation"].append, into["shape"].append
         for event, is_kind in zip(events, kind.tolist(), strict=True):
             spelled, args = event.name, event.args
-            name = known[spelled if is_kind != Host.PYTHON else _FOLDERS.sub("", spelled)]
+            name = known[spelled]
             names.append(name)
             add_correlation(correlation(args) if args and is_kind == Host.API else UNKNOWN)
             add_shape(self._shape(name, spelled, args) if args and is_kind == Host.OPERATOR else UNKNOWN)
