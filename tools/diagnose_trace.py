@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from advisor_mcp.arguments import Detail
 from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES, Example, Progress, Silent, Tool, View
 from advisor_mcp.tracing.reading import diagnosed
 from advisor_mcp.tracing.report import DiagnosedTrace, report
 
+
+def _listed(given: Any) -> Any:
+    """One path as a list of one: models often leave the brackets out."""
+    return [given] if isinstance(given, str) else given
+
+
 Path = Annotated[str, Field(min_length=1, max_length=4096)]
 Traces = Annotated[
     list[Path],
     Field(min_length=1, max_length=1024, description="Paths of files or folders; several are the ranks of one job"),
+    BeforeValidator(_listed),
 ]
 
 
@@ -23,6 +30,7 @@ def diagnose_trace(
     baseline: Annotated[
         list[Path] | None,
         Field(min_length=1, max_length=1024, description="The trace before a change: says what moved since"),
+        BeforeValidator(_listed),
     ] = None,
     detail: Annotated[Detail, Field(description="full adds formulas, steps, kernels, what else it could be")] = "brief",
     progress: Progress | None = None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
+from pydantic.fields import FieldInfo
 
 from advisor_mcp import arguments
 from advisor_mcp.declaration import Example, Tool
@@ -25,9 +27,15 @@ from advisor_mcp.results import Row
 
 
 def _brief(row: type[Row]) -> dict[str, Any]:
-    """An object's schema as a model need see it: its names, each optional one marked; values are checked in full."""
-    names = ", ".join(name if part.is_required() else f"{name}?" for name, part in row.model_fields.items())
+    """An object's schema as a model need see it: its names, and what is optional with its default; values are checked in full."""
+    names = ", ".join(name + _default(part) for name, part in row.model_fields.items())
     return {"type": "object", "description": f"{{{names}}}"}
+
+
+def _default(part: FieldInfo) -> str:
+    if part.is_required():
+        return ""
+    return "?" if part.default is None else f"={json.dumps(part.default)}"
 
 
 def roofline(

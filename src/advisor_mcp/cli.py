@@ -227,7 +227,10 @@ def _columns() -> int:
 def _call(load: Load, given: Sequence[str]) -> int:
     parser = Parser(f"{PROGRAM} call", description="Call a tool with its arguments as JSON.")
     parser.add_argument("tool", help="the tool's name or command")
-    parser.add_argument("--args", metavar="JSON", help="the arguments as a JSON object, @FILE, or - for standard input")
+    parser.add_argument(
+        "arguments", nargs="?", metavar="JSON", help="the arguments as a JSON object, @FILE, or - for standard input"
+    )
+    parser.add_argument("--args", metavar="JSON", help="the same, as an option")
     parser.add_argument(
         "--batch", metavar="FILE", help="arguments as a JSON object a line (- for standard input); an answer a line"
     )
@@ -235,13 +238,14 @@ def _call(load: Load, given: Sequence[str]) -> int:
     asked = _parsed(parser, given)
     if asked is None:
         return ANSWERED
-    if (asked.args is None) == (asked.batch is None):
-        raise UsageError(f"give either --args JSON or --batch FILE; see '{PROGRAM} call --help'")
+    given_once = [each for each in (asked.arguments, asked.args, asked.batch) if each is not None]
+    if len(given_once) != 1:
+        raise UsageError(f"give the arguments once, as JSON, --args JSON or --batch FILE; see '{PROGRAM} call --help'")
     found = load()
     name = {entry.command: name for name, entry in found.tools.items()}.get(asked.tool, asked.tool)
     if asked.batch is not None:
         return _batch(found, name, asked.batch)
-    return _answer(found, name, batch.arguments(_read(asked.args)), asked.json)
+    return _answer(found, name, batch.arguments(_read(given_once[0])), asked.json)
 
 
 def _read(text: str) -> str:

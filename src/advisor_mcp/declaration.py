@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -198,9 +198,8 @@ class Tool:
         try:
             model = self.arguments.model_validate(arguments)
         except ValidationError as error:
-            raise UsageError(
-                f"{self.name}: " + "; ".join(_sentence(dict(e)) for e in error.errors(include_url=False))
-            ) from None
+            errors = [dict(each) for each in error.errors(include_url=False)]
+            raise UsageError(f"{self.name}: " + "; ".join(_sentences(errors, arguments, self.arguments))) from None
         return {name: getattr(model, name) for name in known}
 
     def call(self, given: Mapping[str, Any], progress: Progress | None = None) -> Answer:
@@ -220,6 +219,20 @@ def _unknown(tool: str, unknown: list[str], known: Mapping[str, FieldInfo]) -> s
     return f"{tool}: {named} (it takes {', '.join(known) or 'no arguments'})"
 
 
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
 _SENTENCES = {
     "missing": "{name} is required",
     "greater_than": "{name} must be above {gt}, not {value}",
@@ -227,37 +240,84 @@ _SENTENCES = {
     "less_than": "{name} must be below {lt}, not {value}",
     "less_than_equal": "{name} must be at most {le}, not {value}",
     "literal_error": "{name} must be one of {expected}, not {value}",
-    "int_type": "{name} must be a whole number, not {value}",
-    "int_parsing": "{name} must be a whole number, not {value}",
     "int_parsing_size": "{name} has too many digits",
-    "int_from_float": "{name} must be a whole number, not {value}",
-    "float_type": "{name} must be a number, not {value}",
-    "float_parsing": "{name} must be a number, not {value}",
     "finite_number": "{name} must be a finite number, not {value}",
-    "bool_type": "{name} must be true or false, not {value}",
-    "bool_parsing": "{name} must be true or false, not {value}",
-    "string_type": "{name} must be text, not {value}",
     "string_too_short": "{name} must not be empty",
     "string_pattern_mismatch": "{name} must not be blank",
     "string_too_long": "{name} may have at most {max_length} characters",
-    "list_type": "{name} must be a list, not {value}",
-    "dict_type": "{name} must be an object, not {value}",
+    "too_short": "{name} must have at least {min_length:,} in it, not {actual_length:,}",
+    "too_long": "{name} may have at most {max_length:,} in it, not {actual_length:,}",
 }
 
+Place: TypeAlias = tuple[int | str, ...]
 
-def _sentence(error: dict[str, Any]) -> str:
-    # a union reports one error per member under the argument's own name: the place in the value is enough
-    name = (
-        ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
-        or "arguments"
-    )
-    values = {"name": name, "value": shown(error.get("input")), **error.get("ctx", {})}
-    template = _SENTENCES.get(error["type"])
-    if template:
-        return template.format(**values)
+
+def _sentences(errors: Iterable[dict[str, Any]], given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[str]:
+    """One sentence for each place of the arguments and each fault in it.
+
+    A union reports one error per member. Of those that only say which type they wanted, one sentence names all types; none
+    is told where another member took the value and found fault within it.
+    """
+    placed = [(_place(error, given), error) for error in errors]
+    wanted = dict[Place, list[str]]()
+    for place, error in placed:
+        if error["type"] in _KINDS:
+            wanted.setdefault(place, []).append(_KINDS[error["type"]])
+    inner = {place[:length] for place, _ in placed for length in range(len(place))}
+    for place, error in placed:
+        if error["type"] not in _KINDS:
+            yield _sentence(place, error, model)
+        elif place not in inner and (kinds := list(dict.fromkeys(wanted.pop(place, ())))):
+            yield f"{_dotted(place)} must be {_one_of(kinds)}, not {shown(error.get('input'))}"
+
+
+def _place(error: Mapping[str, Any], given: Any) -> Place:
+    """Where in the arguments an error is: its location without the types and validators that pydantic notes on the way."""
+    place: list[int | str] = []
+    for part in error["loc"]:
+        here = isinstance(part, int) and isinstance(given, list) and part < len(given)
+        if here or (isinstance(given, Mapping) and part in given):
+            place.append(part)
+            given = given[part]
+    lacks = error["type"] == "missing" and error["loc"]
+    return (*place, error["loc"][-1]) if lacks else tuple(place)
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(map(str, place)) or "arguments"
+
+
+def _one_of(kinds: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(kinds[:-1]), kinds[-1]]))
+
+
+def _sentence(place: Place, error: Mapping[str, Any], model: type[BaseModel]) -> str:
+    name = _dotted(place)
+    if error["type"] == "extra_forbidden":
+        return _unknown_within(place, model)
+    if template := _SENTENCES.get(error["type"]):
+        return template.format(**{"name": name, "value": shown(error.get("input")), **error.get("ctx", {})})
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     joint = " " if message.startswith("must ") else ": "
     return f"{name}{joint}{message[0].lower()}{message[1:]}"
+
+
+def _unknown_within(place: Place, model: type[BaseModel]) -> str:
+    """The sentence for a name that an object among the arguments does not take."""
+    for part in place[:-1]:
+        if part in model.model_fields:
+            model = next(_models_in(model.model_fields[str(part)].annotation), model)
+    known = model.model_fields
+    of = _dotted(place[:-1])
+    near = nearest(str(place[-1]), known)
+    return f"unknown argument {shown(place[-1])} of {of}{near} (it takes {', '.join(known)})"
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)
 
 
 def _slim(schema: Any) -> Any:

@@ -28,7 +28,8 @@ class Observation:
     """What a check saw. `measured` is in `unit`; `message` is one sentence with that number.
 
     `saves_at_most_ms` and `saves_at_most_percent` bound what removing the cause can save (of the span that was looked at);
-    None where no time is at stake. `change` is said in place of the page's where the evidence allows a closer advice.
+    None where no time is at stake. `change` and `threshold` are said in place of the page's where the evidence allows closer
+    ones.
     `rows` are the places or names behind the number, the heaviest first.
     """
 
@@ -39,6 +40,7 @@ class Observation:
     saves_at_most_ms: float | None = None
     saves_at_most_percent: float | None = None
     change: str | None = None
+    threshold: str | None = None
     rows: tuple[str, ...] = ()
     severity: Severity | None = None
 
@@ -177,7 +179,7 @@ def _row(finding: Finding[Any], full: bool) -> FindingRow:
         saves_at_most_ms=None if seen.saves_at_most_ms is None else _rounded(seen.saves_at_most_ms),
         saves_at_most_percent=None if seen.saves_at_most_percent is None else _rounded(seen.saves_at_most_percent),
         change=seen.change or kind.sections.get("Change"),
-        threshold=kind.sections.get("Threshold"),
+        threshold=seen.threshold or kind.sections.get("Threshold"),
         formula=kind.sections.get("Formula") if full else None,
         could_also_be=list(kind.items("Could also be")) or None if full else None,
         next_measurement=kind.sections.get("Next measurement"),

@@ -41,8 +41,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
     def parse_strictly(self, given: Sequence[str]) -> argparse.Namespace:
-        """Parse all of `given`; what is not known is refused with the nearest option."""
-        found, rest = self.parse_known_args(list(given))
+        """Parse all of `given`, in any order; what is not known is refused with the nearest option."""
+        found, rest = self.parse_known_intermixed_args(list(given))
         if rest:
             if rest[0].startswith("-"):
                 raise self.unknown(rest[0])
@@ -212,7 +212,7 @@ def _view(entry: ToolEntry, found: dict[str, Any]) -> tuple[str | None, str | No
     for view, declared in entry.views.items():
         for name in declared["options"]:
             if f"{name} " in found and asked != [view]:
-                raise UsageError(f"--{name} goes with --{view}; give both or neither")
+                raise UsageError(f"--{name} goes with --{view}")
             if f"{name} " in found:
                 options[name] = found.pop(f"{name} ")
     return (asked[0], found.pop(f"{asked[0]} "), options) if asked else (None, None, {})

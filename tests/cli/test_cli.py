@@ -237,9 +237,24 @@ def test_call_takes_arguments_as_json_as_a_file_and_from_standard_input(
     assert run(capsys, "call", "judge", "--args", "-") == answer
 
 
+def test_call_takes_arguments_without_an_option_too_wherever_they_stand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_text('{"what": "fits"}', encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"what": "fits"}'))
+    for given in ('{"what": "fits"}', f"@{tmp_path / 'a.json'}", "-"):
+        assert run(capsys, "call", "judge", given) == (0, "It is fits.\n- **fits**: yes\n", "")
+    as_json = run(capsys, "call", "judge", "--args", '{"what": "fits"}', "--json")
+    assert run(capsys, "call", "judge", "--json", '{"what": "fits"}') == as_json
+    assert run(capsys, "call", "judge", '{"what": "fits"}', "--json") == as_json
+
+
 def test_call_needs_arguments_or_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = "advisor-mcp: give either --args JSON or --batch FILE; see 'advisor-mcp call --help'\n"
+    wanted = (
+        "advisor-mcp: give the arguments once, as JSON, --args JSON or --batch FILE; see 'advisor-mcp call --help'\n"
+    )
     assert run(capsys, "call", "judge") == (2, "", wanted)
+    assert run(capsys, "call", "judge", "{}", "--args", "{}") == (2, "", wanted)
     assert run(capsys, "call", "judge", "--args", "{}", "--batch", "-") == (2, "", wanted)
 
 

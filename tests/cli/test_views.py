@@ -83,8 +83,8 @@ def test_without_a_view_the_answer_is_printed(capsys: pytest.CaptureFixture[str]
     [
         (["--page"], "argument --page: expected one argument; see 'advisor-mcp wave --help'"),
         (["--page", "x", "--live"], "--page and --live are two ways to show one answer; give one of them"),
-        (["--count", "4"], "--count goes with --live; give both or neither"),
-        (["--plain", "--count", "4"], "--count goes with --live; give both or neither"),
+        (["--count", "4"], "--count goes with --live"),
+        (["--plain", "--count", "4"], "--count goes with --live"),
         (["--plane"], "unknown option '--plane'; did you mean '--plain'?"),
         (["--live", "--height", "0"], "wave: height must be at least 1, not 0"),
     ],

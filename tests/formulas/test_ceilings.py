@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from advisor_mcp import knowledge
 from advisor_mcp.errors import CannotAnswer, UsageError
 from advisor_mcp.formulas.ceilings import Ceiling, Ceilings, matmul_key, read_ceilings
-from advisor_mcp.formulas.devices import Device
+from advisor_mcp.formulas.devices import Device, read_device
 from advisor_mcp.knowledge import measurements
 from advisor_mcp.knowledge.measurements import Measurement
 
@@ -78,6 +79,12 @@ def test_a_missing_fact_is_named_and_never_guessed() -> None:
     assert refused.value.needs == ["memory bandwidth in GB/s of x1"]
     with pytest.raises(CannotAnswer, match="no dense fp8 rate is known for x1"):
         found.rate("fp8")
+
+
+@pytest.mark.parametrize("gpu", knowledge.ids("gpu"))
+def test_no_device_is_said_to_lack_what_it_has_a_rate_for(gpu: str) -> None:
+    device = read_device(gpu)
+    assert [name for name in device.dense_tflops if device.lacks(name)] == []
 
 
 def test_the_fastest_of_several_formats_is_one_the_device_has() -> None:

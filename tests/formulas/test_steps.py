@@ -115,6 +115,18 @@ def test_the_floor_lets_every_token_use_the_same_experts() -> None:
     assert part(many, "routed_experts").bytes == pytest.approx(4 * part(one, "routed_experts").bytes, rel=1e-6)
 
 
+def test_the_three_bounds_of_a_step_part_by_routing_and_by_overlap() -> None:
+    run = fold("mixtral-8x7b", "decode", 128, 64)
+    routed = part(run, "routed_experts")
+    # every group is memory bound: overlapping gains nothing, and only the experts that are read part the bounds
+    assert run.overlapped_s == pytest.approx(run.seconds, rel=1e-12)
+    assert run.overlapped_s - run.floor_s == pytest.approx((routed.bytes - routed.floor_bytes) / 3350e9, rel=1e-9)
+    # a long prompt has groups of both kinds, and every expert is at work
+    prompt = fold("llama-3.1-8b", "prefill", 8192)
+    assert prompt.floor_s == prompt.overlapped_s == pytest.approx(sum(each.compute_s for each in prompt.parts))
+    assert prompt.overlapped_s < prompt.seconds
+
+
 def test_a_rank_of_two_reads_half_of_what_tensor_parallelism_divides() -> None:
     whole, half = (fold("llama-3.1-8b", "decode", 4096, tensor_parallel=ranks) for ranks in (1, 2))
     assert [part(whole, name).bytes / part(half, name).bytes for name in ("mlp", "attention scores", "lm_head")] == [

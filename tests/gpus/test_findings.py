@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from advisor_mcp.findings import SECTIONS, Kind
+from advisor_mcp.findings import SECTIONS, Kind, finding_rows
 from advisor_mcp.gpus import DeviceReading, ProcessReading
 from advisor_mcp.gpus.devices import ActivityReading, LinkReading, XidReading
 from advisor_mcp.gpus.health import GPUS, GpuObservation, Machine, gravest_first
@@ -83,6 +83,25 @@ def test_a_healthy_gpu_has_no_finding(change: dict[str, Any]) -> None:
 
 def test_a_gpu_that_reports_nothing_is_not_accused() -> None:
     assert GPUS.find(Machine((DeviceReading(index=0),))) == []
+
+
+def test_a_power_limit_is_told_in_the_words_of_the_gpu_s_vendor() -> None:
+    lowered = {"clock_events": 0x4, "power_limit_mw": 600_000, "power_limit_default_mw": 700_000}
+    rows = finding_rows(GPUS.find(machine(lowered, lowered | {"vendor": "amd"})), full=False)
+    assert [(row.where, row.change) for row in rows] == [
+        (
+            "GPU 0",
+            "Raise the limit to the board's default (nvidia-smi -pl, as root), unless it was lowered on purpose.",
+        ),
+        (
+            "GPU 1",
+            "Raise the limit to the board's default (amdsmi_set_power_cap, as root), unless it was lowered on purpose.",
+        ),
+    ]
+    assert ["nvml" in (row.threshold or "") for row in rows] == [True, False]
+    assert rows[1].threshold == (
+        "A warning only where the cap in force is below the default cap, both of amdsmi_get_power_cap_info."
+    )
 
 
 def test_a_busy_gpu_at_its_own_power_limit_gets_a_note() -> None:
@@ -308,7 +327,7 @@ def test_a_slow_gpu_among_its_busy_siblings_is_a_straggler() -> None:
     found = GPUS.find(machine(*({"sm_clock_mhz": clock} for clock in clocks)))
     # median 1747.5, distances 7.5 7.5 22.5 7.5 7.5 347.5 22.5 7.5 with median 7.5; (1747.5 - 1400) / 1747.5 = 19.9 %
     assert [(f.kind.name, f.seen.message, f.seen.measured) for f in found] == [
-        ("unlike-siblings", "GPU 5: the SM clock is 19.9 % below the median of its 8 busy siblings", 19.9)
+        ("unlike-siblings", "GPU 5: the SM clock is 19.9 % below the median of the 8 busy GPUs of its kind", 19.9)
     ]
     assert found[0].seen.rows == ("GPU 5: 1400 MHz of 1747.5, 690 W, 62 °C",)
 

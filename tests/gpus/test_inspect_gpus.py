@@ -106,7 +106,7 @@ def test_two_faults_among_eight_busy_gpus_are_found_and_the_power_cap_is_a_note(
         (
             "unlike-siblings",
             "warning",
-            "GPU 5: the SM clock is 51.9 % below the median of its 8 busy siblings",
+            "GPU 5: the SM clock is 51.9 % below the median of the 8 busy GPUs of its kind",
         ),
         (
             "power-cap",
@@ -182,6 +182,9 @@ def test_amd_gpus_are_told_with_their_own_calls_and_driver() -> None:
     assert (answer.amdgpu_version, answer.driver_version) == ("6.14.14", None)
     assert [(model.vendor, model.compute_capability) for model in answer.models or []] == [("amd", "gfx942")]
     assert {line.source for line in answer.derivation or []} == {"doc:amd-smi-api"}
+    assert answer.next_measurement == (
+        "utilisation only says that a kernel ran: measure how busy the compute units are (rocprofiler-compute)"
+    )
 
 
 def test_full_detail_gives_exact_bytes_clocks_and_counters() -> None:

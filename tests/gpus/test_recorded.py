@@ -15,7 +15,14 @@ from tests.gpus.fake_driver import FakeDriver, installed
 from advisor_mcp.errors import UsageError
 from advisor_mcp.gpus import DeviceReading, DriverReading, MigInstanceReading, ProcessReading, open_devices
 from advisor_mcp.gpus.devices import ActivityReading, LinkReading, XidReading
-from advisor_mcp.gpus.recorded import Recorded, named_by_environment, parse_recording, read_recording, recording
+from advisor_mcp.gpus.recorded import (
+    VARIABLE,
+    Recorded,
+    named_by_environment,
+    parse_recording,
+    read_recording,
+    recording,
+)
 
 CASES = sorted((Path(__file__).parents[1] / "cases" / "gpus").glob("*.json"))
 
@@ -152,3 +159,21 @@ def test_a_recording_that_is_not_json_is_refused(tmp_path: Path) -> None:
 def test_the_environment_names_a_recording(monkeypatch: pytest.MonkeyPatch, value: str, path: Path | None) -> None:
     monkeypatch.setenv("ADVISOR_MCP_GPUS", value)
     assert named_by_environment() == path
+
+
+def test_a_recording_made_as_the_documentation_says_is_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpus.md").read_text(encoding="utf-8")
+    script = page.partition("<<'EOF'\n")[2].partition("EOF\n")[0]
+    monkeypatch.setattr("advisor_mcp.gpus.sampling.pause_for", lambda seconds, progress: lambda: seconds)
+    with installed(FakeDriver()):
+        exec(compile(script, "docs/gpus.md", "exec"), {})
+    path = tmp_path / "gpus.json"
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    monkeypatch.setenv(VARIABLE, str(path))
+    found = named_by_environment()
+    assert found == path
+    with open_devices(found) as source:
+        assert source.driver().recorded == "node 7, under load"
+        assert [reading.index for reading in source.devices()] == [0]

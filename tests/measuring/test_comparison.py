@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,38 @@ def test_steps_that_follow_each_other_are_permuted_in_blocks_and_short_runs_of_t
     assert found.block > 1
     assert found.baseline.short_for_its_correlation
     assert not prepare("A", times(*STEADY * 5)).short_for_its_correlation
+
+
+def _geometric(first: float, last: float) -> Samples:
+    return times(*(first * (last / first) ** (at / 99) for at in range(100)), repetitions=False)
+
+
+def test_a_run_that_drifts_past_the_other_shows_no_difference_and_one_that_stays_clear_of_it_does() -> None:
+    steady = times(*np.exp(0.01 * np.random.default_rng(5).standard_normal(100)), repetitions=False)
+    past, clear = compare({"A": steady, "B": _geometric(0.95, 1.2), "C": _geometric(1.5, 1.8)})
+    assert (past.drifting, clear.drifting) == (True, False)
+    run = clear.other
+    assert run.drift is not None
+    assert run.span == pytest.approx((1.5, 1.8))
+    shown = Ratio(0.9, (0.85, 0.95), 0.02)
+    assert replace(past, ratio=shown, p=0.01, p_corrected=None).verdict == "borderline"
+    assert replace(clear, ratio=shown, p=0.01, p_corrected=None).verdict == "faster"
+
+
+def test_a_trend_of_less_than_two_percent_is_no_drift() -> None:
+    run = prepare("A", _geometric(1.0, 1.015))
+    assert run.trend is not None
+    assert (run.drift, run.span) == (None, (run.median, run.median))
+
+
+@pytest.mark.parametrize(("unit", "times_apart", "doubtful"), [
+    ("times", 1000, True), ("times", 99, False), ("scores", 1 / 1000, True), ("ms", 1000, False),
+])  # fmt: skip
+def test_numbers_without_a_unit_that_lie_a_hundred_times_apart_may_be_in_different_units(
+    unit: Any, times_apart: float, doubtful: bool
+) -> None:
+    runs = [Samples("numbers", unit, (1.0 * by, 1.01 * by, 0.99 * by, by), repetitions=True) for by in (1, times_apart)]
+    assert compare(dict(zip("AB", runs, strict=True)))[0].units_may_differ == doubtful
 
 
 def test_means_with_a_deviation_are_compared_without_samples() -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from advisor_mcp.measuring import statistics
-from advisor_mcp.measuring.statistics import Array, Order, Ratio
+from advisor_mcp.measuring.statistics import Array, Order, Ratio, Trend
 
 
 def values(*given: float) -> Array:
@@ -158,12 +158,24 @@ def test_blocks_span_three_correlation_times_and_leave_four_of_them(count: int, 
     assert statistics.block_length(count, worth) == block
 
 
-def test_a_run_that_slows_down_drifts_and_a_steady_one_does_not() -> None:
-    slowing = statistics.drift(noise(200) * np.where(np.arange(200) < 100, 1.0, 1.05))
+def test_a_run_that_slows_down_has_a_trend_and_a_steady_one_has_none() -> None:
+    slowing = statistics.trend(np.geomspace(240, 289, 49) * noise(49, 0.005))
     assert slowing is not None
-    assert slowing.ratio == pytest.approx(1.05, abs=0.01)
-    assert statistics.drift(noise(200)) is None
-    assert statistics.drift(np.linspace(1, 2, 39)) is None
+    assert (slowing.first, slowing.last) == (pytest.approx(240, rel=0.01), pytest.approx(289, rel=0.01))
+    assert slowing.ratio == slowing.last / slowing.first
+    assert statistics.trend(noise(200)) is None
+    assert statistics.trend(np.ones(200)) is None
+    assert statistics.trend(np.linspace(1, 2, 19)) is None
+
+
+def test_a_line_without_noise_is_its_own_trend_also_where_it_is_long() -> None:
+    assert statistics.trend(np.geomspace(1, 2, 49)) == Trend(pytest.approx(1), pytest.approx(2))
+    # 2,000 values are the medians of 4 neighbours each: the ends are those of the first and last four
+    assert statistics.trend(np.geomspace(2, 1, 2000)) == Trend(pytest.approx(2, rel=0.01), pytest.approx(1, rel=0.01))
+
+
+def test_values_that_only_follow_each_other_have_no_trend() -> None:
+    assert statistics.trend(autoregression(200, 0.8)) is None
 
 
 # ---- single values ----

@@ -253,7 +253,7 @@ def test_more_than_the_peak_is_called_impossible() -> None:
     ({"tokens_per_s": 0}, "calculate_mfu: tokens_per_s must be above 0.0, not 0"),
     ({"tokens_per_s": float("inf")}, "calculate_mfu: tokens_per_s must be a finite number, not inf"),
     ({"tokens_per_s": 1, "recompute": "some"}, "calculate_mfu: recompute must be none, selective, full or a number of blocks, not 'some'"),
-    ({"tokens_per_s": 1, "gpu": "t4"}, "no dense bf16 rate is known for t4 (known: fp32, fp16, int8, int4)"),
+    ({"tokens_per_s": 1, "gpu": "t4"}, "t4 (compute capability 7.5) has no bf16 matrix units"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_sentence(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(AdvisorError) as caught:

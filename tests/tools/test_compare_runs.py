@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import advisor_mcp
 from advisor_mcp import access, cli, results
 from advisor_mcp.declaration import BRIEF_BYTES, FULL_BYTES
 from advisor_mcp.errors import AdvisorError, UsageError
+from advisor_mcp.knowledge import find
 
 FAST, SLOW = [1.0, 1.01, 0.99, 1.02, 0.98], [1.1, 1.11, 1.09, 1.12, 1.08]
 ONE_START = "one start of each run: what differs from start to start (node, clocks, placement) is in no interval"
@@ -144,14 +146,47 @@ def test_outliers_stay_and_are_told_by_their_step_and_what_came_before_them() ->
     assert run["outliers_at"] == [f"step 20 (after an evaluation): {2500 / run['median']:.3g} x the median"]
 
 
-def test_a_run_that_drifts_is_told() -> None:
-    slowing = [
-        value * (1.0 if at < 50 else 1.05)
-        for at, value in enumerate(np.exp(0.01 * np.random.default_rng(3).standard_normal(100)))
+def test_a_run_that_drifts_is_told_first_with_what_to_look_at() -> None:
+    noise = np.exp(0.005 * np.random.default_rng(3).standard_normal((2, 49)))
+    slowing, steady = np.geomspace(240, 289, 49) * noise[0], 262 * noise[1]
+    found = ask({"a": list(slowing)}, {"b": list(steady)}, unit="ms", warm_up=0)
+    row, run = found["comparisons"][0], found["runs"][0]
+    apart = row["speed_change_percent"]
+    said = re.fullmatch(
+        r"a gets slower over the run: its times grow by ([\d.]+) % \((\d+) to (\d+) ms\); how b compares with a depends on "
+        r"where in the run one looks; the medians differ by ([\d.]+) %\.",
+        found["summary"],
+    )
+    assert said is not None
+    # 289 / 240 - 1 = 20.4 % longer times are 1 - 240 / 289 = 17 % less speed
+    wanted = [pytest.approx(20.4, abs=1), pytest.approx(240, abs=2), pytest.approx(289, abs=2), abs(apart)]
+    assert [float(text) for text in said.groups()] == [*wanted[:3], pytest.approx(wanted[3], abs=0.1)]
+    assert run["drift_percent"] == pytest.approx(-17, abs=1)
+    assert (row["verdict"], run["independent_values"]) == ("too_few_samples", 1)
+    assert "a: the run drifts, so its median depends on its length" in found["warnings"]
+    assert found["next_measurement"].startswith("find what changes over a: clocks and heat (inspect_gpus), or a trace")
+    assert find("source", found["sources"][-1])
+
+
+@pytest.mark.parametrize(("first", "last", "arguments", "said"), [
+    (1.0, 2.0, {}, "a gets slower over the run: its times grow by 100.0 % (1 to 2); "),
+    (2.0, 1.0, {}, "a gets faster over the run: its times fall by 50.0 % (2 to 1); "),
+    (1.0, 2.0, {"higher_is_better": True}, "a gets higher over the run: its values grow by 100.0 % (1 to 2); "),
+    (2.0, 1.0, {"unit": "tokens_per_s"}, "a gets slower over the run: its speeds fall by 50.0 % (2 to 1 tokens_per_s); "),
+])  # fmt: skip
+def test_a_drift_is_told_in_the_words_of_what_is_measured(
+    first: float, last: float, arguments: dict[str, Any], said: str
+) -> None:
+    found = ask({"a": list(np.geomspace(first, last, 49))}, {"b": [1.5] * 5}, warm_up=0, **arguments)
+    assert found["summary"].startswith(said)
+
+
+def test_numbers_that_may_be_in_two_units_are_told() -> None:
+    found = ask([0.24, 0.241, 0.239, 0.24], [240.0, 241.0, 239.0, 240.0])
+    assert found["summary"].endswith(", if both are in one unit.")
+    assert found["warnings"] == [
+        "B and A are 1,000 times apart: are both in one unit (s, ms)? Give numbers of one unit, and say which with unit"
     ]
-    found = ask({"A": slowing}, {"B": slowing[:50]}, warm_up=0)
-    assert found["runs"][0]["drift_percent"] == pytest.approx(-5, abs=1)
-    assert "A: the run drifts, so its median depends on its length" in found["warnings"]
 
 
 def test_a_run_of_which_much_is_warm_up_is_told() -> None:
@@ -161,8 +196,6 @@ def test_a_run_of_which_much_is_warm_up_is_told() -> None:
 
 
 def test_sources_are_entries_of_the_knowledge_base() -> None:
-    from advisor_mcp.knowledge import find
-
     named = ask(SLOW, FAST, FAST, detail="full")
     cited = {*named["sources"], *(row["source"] for row in named["derivation"] if row.get("source"))}
     assert [source for source in cited if not find("source", source)] == []

@@ -62,6 +62,25 @@ def test_dimensions_that_tensor_cores_cannot_load_whole_are_told_with_their_harm
     assert "torch refuses the product" in ask(matmul={"m": 4096, "n": 4104, "k": 4096}, dtype="fp8")["warnings"][0]
 
 
+def test_amds_kernels_want_the_same_16_bytes() -> None:
+    found = ask("mi300x", matmul={"m": 4097, "n": 4097, "k": 4097})
+    assert found["warnings"] == [
+        "n = 4097 and k = 4097 are no multiples of 8 (16 bytes in bf16): kernels that Tensile makes for whole multiples are passed over "
+        "for slower ones; pad to the next multiple"
+    ]
+    assert "repo:rocm/hipblaslt@01c50c1bdae1:tensilelite/tensile/common.py" in found["sources"]
+
+
+@pytest.mark.parametrize(("gpu", "sizes"), [
+    ("h100-sxm", {"m": 4097, "n": 4096, "k": 4096}), ("mi300x", {"m": 4097, "n": 4096, "k": 4096}),
+    ("tpu-v5e", {"m": 4096, "n": 4097, "k": 4097}),  # no source says what it does there
+])  # fmt: skip
+def test_rows_need_no_alignment_and_nothing_is_said_of_what_no_source_describes(
+    gpu: str, sizes: dict[str, int]
+) -> None:
+    assert ask(gpu, matmul=sizes)["warnings"] == []
+
+
 def test_fp32_is_told_what_tf32_would_allow() -> None:
     assert ask(matmul={"m": 4096, "n": 4096, "k": 4096}, dtype="fp32")["warnings"] == [
         "fp32 runs beside the tensor cores; with tf32 allowed the roof is 494.7 TFLOP/s"
@@ -103,6 +122,57 @@ def test_decoding_is_answered_group_by_group_with_shares_that_make_a_whole() -> 
     assert (found["bound"], found["attainable_tokens_per_s"]) == ("memory", 208.3)
 
 
+@pytest.mark.parametrize(("arguments", "told"), [
+    ({"model": "llama-3.1-8b"}, "a step takes at least {least} ms, which is"),
+    ({"model": "llama-3.1-8b", "phase": "prefill"},
+     "a step takes at least {floor} ms if all operations overlapped, {least} ms with operations one after another, which is"),
+    ({"model": "mixtral-8x7b", "concurrency": 64},
+     "a step takes at least {floor} ms if every token used the same experts, {least} ms with experts chosen alike, which is"),
+])  # fmt: skip
+def test_each_bound_of_a_step_is_told_with_what_it_assumes(arguments: dict[str, Any], told: str) -> None:
+    found = ask(**arguments)
+    assert told.format(floor=found["floor_ms"], least=found["attainable_ms"]) in found["summary"]
+
+
+def test_a_step_that_routing_and_order_both_lengthen_names_both() -> None:
+    said = ask("a100-sxm-80gb", model="mixtral-8x7b", concurrency=256, sequence_length=512)["summary"]
+    causes = (
+        "ms if every token used the same experts",
+        "ms with experts chosen alike",
+        "ms with operations one after another",
+    )
+    assert [said.count(cause) for cause in causes] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("arguments", "warning"), [
+    # 70,553,706,496 weights x 2 bytes, and 327,680 bytes of cache a token x 8,192, of 85,520,809,984 bytes
+    ({"model": "llama-3.1-70b"},
+     "131.42 GiB of weights and 2.5 GiB of caches do not fit in the 79.65 GiB of h100-sxm: see estimate_serving_memory"),
+    # 8,030,261,248 x 2 bytes; 131,072 x 10,000,000
+    ({"model": "llama-3.1-8b", "sequence_length": 10_000_000},
+     "14.96 GiB of weights and 1,220.7 GiB of caches do not fit in the 79.65 GiB of h100-sxm: see estimate_serving_memory"),
+    ({"model": "llama-3.1-70b", "phase": "training", "tensor_parallel": 2},
+     "65.71 GiB of weights and 65.71 GiB of gradients do not fit in each rank's 79.65 GiB of h100-sxm"),
+])  # fmt: skip
+def test_a_model_that_a_device_cannot_hold_is_told_first(arguments: dict[str, Any], warning: str) -> None:
+    assert ask(**arguments)["warnings"][0] == warning
+
+
+@pytest.mark.parametrize("arguments", [
+    {"model": "llama-3.1-8b"}, {"model": "llama-3.1-70b", "tensor_parallel": 2},
+    {"model": "llama-3.1-70b", "quantization": "awq"},
+])  # fmt: skip
+def test_a_model_that_a_device_holds_is_not_warned_of(arguments: dict[str, Any]) -> None:
+    assert not any("do not fit" in warning for warning in ask(**arguments)["warnings"])
+
+
+def test_nothing_more_is_to_be_measured_where_all_ceilings_are() -> None:
+    record("h100-sxm", matmul__bf16=740.0, copy__device=3000.0)
+    assert "the cost of a launch" in ask(matmul={"m": 64, "n": 64, "k": 64})["next_measurement"]
+    record("h100-sxm", launch=3.0)
+    assert "next_measurement" not in ask(matmul={"m": 64, "n": 64, "k": 64})
+
+
 def test_a_context_whose_cache_outweighs_its_arithmetic_has_no_batch_that_saves_it() -> None:
     found = ask(model="llama-3.1-8b", sequence_length=131072)
     assert "concurrency_to_ridge" not in found
@@ -135,6 +205,18 @@ def test_attention_is_answered_by_its_heads_and_lengths() -> None:
     assert decoded["bound"] == "memory"
 
 
+@pytest.mark.parametrize(("more", "kind", "note"), [
+    ({}, "fused causal attention", "causal (the default): a query sees no later position; pairs that are masked are not multiplied (causal=false: all are)"),
+    ({"causal": False}, "fused attention", "not causal: every query sees every position"),
+    ({"materialised": True}, "materialised causal attention",
+     "all pairs are multiplied, and masked afterwards where causal, which spares nothing; scores and probabilities are written and read once each"),
+])  # fmt: skip
+def test_attention_says_which_pairs_it_counts(more: dict[str, Any], kind: str, note: str) -> None:
+    found = ask(attention={"query_heads": 8, "head_dim": 64, "query_length": 512, **more})
+    assert found["summary"].startswith(f"{kind}, 512 queries on 512 positions")
+    assert note in found["assumptions"]
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({}, "give exactly one of matmul, attention and model"),
     ({"model": "llama-3.1-8b", "matmul": {"m": 1, "n": 1, "k": 1}}, "give exactly one of matmul, attention and model"),
@@ -151,9 +233,21 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments: dict[str, Any], se
         ask(**arguments)
 
 
-def test_a_rate_that_a_device_lacks_is_named() -> None:
-    with pytest.raises(CannotAnswer, match="no dense fp8 rate is known for a100-sxm-80gb"):
-        ask("a100-sxm-80gb", matmul={"m": 1, "n": 1, "k": 1}, dtype="fp8")
+@pytest.mark.parametrize(("gpu", "dtype", "reason", "needs"), [
+    ("v100", None, "v100-sxm2-32gb (compute capability 7.0) has no bf16 matrix units", "a dtype that it has (fp64, fp32, fp16, int8_dp4a)"),
+    ("t4", "bf16", "t4 (compute capability 7.5) has no bf16 matrix units", "a dtype that it has (fp32, fp16, int8, int4)"),
+    ("a100-sxm-80gb", "fp8", "a100-sxm-80gb (compute capability 8.0) has no fp8 matrix units",
+     "a dtype that it has (fp64, fp64_tensor, fp32, tf32, bf16, fp16, int8, int4)"),
+    ("mi250x", "fp8", "mi250x (gfx90a) has no fp8 matrix units", "a dtype that it has (fp64, fp64_matrix, fp32, fp32_matrix, bf16, fp16, int8)"),
+    # what its units can do is not known, only that no rate was found
+    ("gaudi2", "fp16", "no dense fp16 rate is known for gaudi2 (known: bf16, fp8)", "dense fp16 TFLOP/s of gaudi2"),
+])  # fmt: skip
+def test_a_dtype_that_a_chip_has_no_units_for_is_told_from_an_unknown_rate(
+    gpu: str, dtype: str | None, reason: str, needs: str
+) -> None:
+    with pytest.raises(CannotAnswer) as refused:
+        ask(gpu, matmul={"m": 1, "n": 1, "k": 1}, **({"dtype": dtype} if dtype else {}))
+    assert (str(refused.value), refused.value.needs) == (reason, [needs])
 
 
 @pytest.mark.parametrize("arguments", [

@@ -50,6 +50,15 @@ def test_a_healthy_trace_has_nothing_to_report(tmp_path: Path) -> None:
     )
 
 
+def test_one_trace_may_be_given_without_a_list(tmp_path: Path) -> None:
+    path = stepped([1000] * 5, idle=200).write(tmp_path / "trace.json")
+    bare = advisor_mcp.call("diagnose_trace", trace=str(path), baseline=str(path)).data()
+    assert bare == advisor_mcp.call("diagnose_trace", trace=[str(path)], baseline=[str(path)]).data()
+    with pytest.raises(UsageError) as caught:
+        advisor_mcp.call("diagnose_trace", trace="")
+    assert caught.value.message == "diagnose_trace: trace must not be empty"
+
+
 def test_the_parts_of_an_answer_sum_to_100(tmp_path: Path) -> None:
     made = stepped([1000] * 5).kernel(NCCL, 4990, 300, launch=0, stream=20).copy(5300, 33.3, launch=0)
     (device,) = ask(made.write(tmp_path / "trace.json"))["devices"]

@@ -110,11 +110,15 @@ def attention(
     """Scores and weighted sums: 2 FLOPs per pair, head and element of a key and of a value.
 
     Fused attention reads queries, keys and values and writes its output, once each; keys and values are shared by the query
-    heads of a group. Materialised attention also writes and reads the scores and the probabilities of every pair, masked
-    ones included. A causal mask lets the last query see all of the context, which counts the queries' own positions.
+    heads of a group. A causal mask lets the last query see all of the context, which counts the queries' own positions;
+    fused attention passes over what it hides. Materialised attention multiplies every pair and masks afterwards
+    (`_scaled_dot_product_attention_math`, pytorch@008887dc557e aten/src/ATen/native/transformers/attention.cpp), so that a
+    causal mask spares nothing; it also writes and reads the scores and the probabilities of every pair, the mask being
+    applied on the way.
     """
     values = head_dim if value_head_dim is None else value_head_dim
-    pairs = causal_pairs(query_length, context_length) if causal else query_length * context_length
+    spared = causal and not materialised
+    pairs = causal_pairs(query_length, context_length) if spared else query_length * context_length
     width, kept = WIDTHS[dtype], WIDTHS[kv_dtype or dtype]
     moved = width * batch * query_heads * query_length * (head_dim + values)
     moved = moved + kept * batch * kv_heads * context_length * (head_dim + values)

@@ -12,14 +12,16 @@ from advisor_mcp.anatomy.reading import read_model
 from advisor_mcp.errors import UsageError
 from advisor_mcp.formulas import tiles
 from advisor_mcp.formulas.ceilings import Ceiling, Ceilings
-from advisor_mcp.formulas.precision import WeightFormat, requested_format
+from advisor_mcp.formulas.precision import WeightFormat, requested_format, weight_bytes
 from advisor_mcp.formulas.roofline import Attainable, Limit, Roof, Work, attention, matmul, rows_to_ridge, under
 from advisor_mcp.formulas.serving import check_tensor_parallel
+from advisor_mcp.formulas.state import state_bytes, state_groups
 from advisor_mcp.formulas.steps import ARITHMETIC, Lowered, Part, Step, Workload, fewest, lower, step, tokens_to_ridge
 from advisor_mcp.formulas.stored import format_name
-from advisor_mcp.results import Answer, Derivation, Row, number
+from advisor_mcp.results import Answer, Derivation, Row, gib, number
 
 SOURCES = ("doc:lbl-roofline", "paper:roofline-cacm")
+MATERIALISED = "repo:pytorch/pytorch@008887dc557e:aten/src/aten/native/transformers/attention.cpp"
 MEASURE = "advisor-mcp benchmark-device, there: the rates that are reached, and the cost of a launch"
 SAID_TILES = "one tile at a time on each SM; libraries choose among several tiles, and split-K or persistent kernels are not modelled"
 
@@ -34,7 +36,7 @@ class Matmul(Row):
 
 
 class Attention(Row):
-    """One layer's attention; absent KV heads are one per head, an absent context is the queries' own."""
+    """One layer's attention, causal unless said; absent KV heads are one per head, an absent context is the queries' own."""
 
     batch: arguments.Count = 1
     query_heads: arguments.Count
@@ -140,7 +142,8 @@ def of_matmul(rates: Rates, asked: Matmul, full: bool) -> RooflineAnswer:
     size = f"{asked.batch} x " if asked.batch > 1 else ""
     answer = _single(rates, work, f"matmul {size}({asked.m}, {asked.k}) x ({asked.k}, {asked.n})")
     answer.rows_to_ridge = rows
-    answer.warnings += [*_alignment(rates, asked), *_plain_fp32(rates)]
+    _align(answer, rates, asked)
+    answer.warnings += _plain_fp32(rates)
     if rows is None:
         answer.warnings.append(
             f"no m makes this product compute bound: n {asked.n} and k {asked.k} are too small for {answer.gpu}"
@@ -162,15 +165,26 @@ def of_attention(rates: Rates, asked: Attention, kv_dtype: str | None) -> Roofli
         asked.batch, asked.query_heads, kv_heads, asked.head_dim, asked.query_length, context,
         causal=asked.causal, materialised=asked.materialised, dtype=rates.dtype, kv_dtype=kv_dtype,
     )  # fmt: skip
-    kind = "materialised" if asked.materialised else "fused"
+    kind = f"{'materialised' if asked.materialised else 'fused'} {'causal ' if asked.causal else ''}"
     positions = f"{asked.query_length:,} queries on {context:,} positions x {asked.batch}"
-    subject = f"{kind} attention, {positions}, {asked.query_heads} heads on {kv_heads}"
+    subject = f"{kind}attention, {positions}, {asked.query_heads} heads on {kv_heads}"
     answer = _single(rates, work, subject)
-    if not asked.materialised:
-        answer.assumptions.append(
-            "scores stay on chip; the softmax's exponentials have a ceiling of their own, which is not counted"
-        )
+    answer.assumptions += _of_scores(asked)
+    answer.sources += [MATERIALISED] if asked.materialised else []
     return answer
+
+
+def _of_scores(asked: Attention) -> list[str]:
+    """What is taken of the pairs of queries and keys, and where their scores go."""
+    if asked.materialised:
+        pairs = "all pairs are multiplied, and masked afterwards where causal, which spares nothing"
+        return [f"{pairs}; scores and probabilities are written and read once each"]
+    seen = (
+        "causal (the default): a query sees no later position; pairs that are masked are not multiplied (causal=false: all are)"
+        if asked.causal
+        else "not causal: every query sees every position"
+    )
+    return [seen, "scores stay on chip; the softmax's exponentials have a ceiling of their own, which is not counted"]
 
 
 def _single(rates: Rates, work: Work, subject: str) -> RooflineAnswer:
@@ -196,7 +210,7 @@ def _single(rates: Rates, work: Work, subject: str) -> RooflineAnswer:
             *_told(rates.ceilings, rates.used),
         ],
         sources=[*SOURCES, *_sources(rates.ceilings)],
-        next_measurement=MEASURE,
+        next_measurement=_unmeasured(rates.used),
     )
 
 
@@ -229,24 +243,20 @@ def _tile_row(found: tiles.Tiling) -> TileRow:
     )
 
 
-def _alignment(rates: Rates, asked: Matmul) -> list[str]:
-    """The harm of dimensions that tensor cores cannot load whole; m only counts as the outer size of the result."""
-    device = rates.ceilings.device
-    if device is None or device.vendor != "NVIDIA" or rates.dtype == "fp32":
-        return []
+def _align(answer: RooflineAnswer, rates: Rates, asked: Matmul) -> None:
+    """Warn of leading dimensions that cannot be loaded whole, with the harm that it does on this vendor's devices."""
+    vendor = rates.ceilings.device.vendor if rates.ceilings.device else ""
+    harm = tiles.harm_of_unaligned(vendor, rates.dtype)
     found = tiles.unaligned(rates.dtype, {"n": asked.n, "k": asked.k})
-    if not found:
-        return []
+    if harm is None or not found:
+        return
     multiple = next(iter(found.values()))
-    harm = (
-        "torch refuses the product"
-        if rates.dtype == "fp8"
-        else "kernels with narrow loads are taken (*_align1, *_align2), below this roof"
+    named = " and ".join(f"{name} = {getattr(asked, name)}" for name in found)
+    verb = "are no multiples" if len(found) > 1 else "is no multiple"
+    answer.warnings.append(
+        f"{named} {verb} of {multiple} (16 bytes in {rates.dtype}): {harm}; pad to the next multiple"
     )
-    return [
-        f"{' and '.join(f'{name} = {getattr(asked, name)}' for name in found)} is no multiple of {multiple} "
-        f"(16 bytes in {rates.dtype}): {harm}; pad to the next multiple"
-    ]
+    answer.sources += [tiles.TENSILE] if vendor == "AMD" else []
 
 
 def _plain_fp32(rates: Rates) -> list[str]:
@@ -303,9 +313,12 @@ def of_model(ceilings: Ceilings, asked: Asked, full: bool) -> RooflineAnswer:
         assumptions=[
             *found.assumptions, *architecture.notes, *([fmt.note] if fmt.note else []), *_counted(lowered, asked), *_told(ceilings, used),
         ],
-        warnings=[*architecture.not_described, *_widened(fmt, ceilings), *_doubts(run, lowered, ceilings, work, sequences)],
+        warnings=[
+            *_beyond_memory(lowered, fmt, ceilings, asked), *architecture.not_described, *_widened(fmt, ceilings),
+            *_doubts(run, lowered, ceilings, work, sequences),
+        ],
         sources=[*SOURCES, *found.sources, *_sources(ceilings)],
-        next_measurement=MEASURE,
+        next_measurement=_unmeasured(used),
         derivation=_derivation(Work(run.flops, run.bytes), Roof(1e9 * ridge, 1e9)) if full else None,
         omitted=[f"operations: {left} more, each below 1 % of the time"] if left else None,
     )  # fmt: skip
@@ -323,6 +336,31 @@ def _concurrency(lowered: Lowered, ceilings: Ceilings, work: Workload) -> int | 
     return fewest(is_computing)
 
 
+def _beyond_memory(lowered: Lowered, fmt: WeightFormat, ceilings: Ceilings, asked: Asked) -> list[str]:
+    """What a step must hold at once where a device, or each rank, has not the memory for it: weights, and what goes with them.
+
+    That is less than running takes: activations, and an optimizer in training, come on top.
+    """
+    if ceilings.device is None:
+        return []
+    work = asked.work
+    weights = weight_bytes(lowered.architecture, lowered.sizes, fmt)
+    if work.phase == "training":
+        beside, what = weights, "gradients"
+    else:
+        groups = state_groups(lowered.architecture, lowered.sizes, asked.kv_dtype)
+        beside = work.batch * state_bytes(groups, work.sequence_length)
+        what = "caches"
+    if weights + beside <= ceilings.device.memory_bytes:
+        return []
+    place = "each rank's" if asked.tensor_parallel > 1 else "the"
+    further = "" if work.phase == "training" else ": see estimate_serving_memory"
+    return [
+        f"{number(gib(weights))} GiB of weights and {number(gib(beside))} GiB of {what} do not fit in {place} "
+        f"{number(gib(ceilings.device.memory_bytes))} GiB of {ceilings.id}{further}"
+    ]
+
+
 def _widened(fmt: WeightFormat, ceilings: Ceilings) -> list[str]:
     wanted = ARITHMETIC.get(fmt.quantization, ())
     if not wanted or any(ceilings.has(name) for name in wanted):
@@ -334,13 +372,25 @@ def _said(run: Step, asked: Asked, how: str, name: str) -> str:
     work, first = asked.work, run.parts[0]
     ranks = f", 1 of {asked.tensor_parallel} tensor-parallel ranks," if asked.tensor_parallel > 1 else ""
     batch = f"{work.batch:,} sequence{'s' if work.batch > 1 else ''} of {work.sequence_length:,} tokens"
-    floor, least = _ms(run.floor_s), _ms(run.seconds)
-    longer = "" if floor == least else f", {number(least)} ms with operations one after another"
     return (
-        f"{name} {work.phase}, {batch}{ranks} as {how} is {run.limit} bound: a step takes at least {number(floor)} ms{longer}, "
+        f"{name} {work.phase}, {batch}{ranks} as {how} is {run.limit} bound: a step takes at least {_bounds(run)}, "
         f"which is {number(round(work.tokens / run.seconds, 1))} tokens/s and {run.flops / run.seconds / 1e12:,.4g} TFLOP/s; "
         f"{100 * first.seconds / run.seconds:.0f} % of it goes to {first.group}."
     )
+
+
+def _bounds(run: Step) -> str:
+    """The step's least time, after those that it would be under milder assumptions, each with what is assumed."""
+    floor, overlapped, least = _ms(run.floor_s), _ms(run.overlapped_s), _ms(run.seconds)
+    shared, apart = floor != overlapped, overlapped != least
+    said = [f"{number(floor)} ms if every token used the same experts"] if shared else []
+    if shared or apart:
+        said.append(
+            f"{number(overlapped)} ms {'with experts chosen alike' if shared else 'if all operations overlapped'}"
+        )
+    if apart or not said:
+        said.append(f"{number(least)} ms{' with operations one after another' if said else ''}")
+    return ", ".join(said)
 
 
 def _group(part: Part, run: Step, ceilings: Ceilings, lowered: Lowered, full: bool) -> OperationGroup:
@@ -369,7 +419,7 @@ def _counted(lowered: Lowered, asked: Asked) -> list[str]:
     elif asked.work.phase == "prefill" and lowered.kept:
         notes.append("logits are made for the last token of each sequence")
     if any(item.experts > item.used for item in lowered.items):
-        notes.append("each expert is as likely as any other; floor_ms has all tokens use the same ones")
+        notes.append("each expert is as likely as any other")
     if asked.tensor_parallel > 1:
         notes.append("collectives between the ranks are not in it")
     return notes
@@ -414,6 +464,12 @@ def _told(ceilings: Ceilings, used: list[Ceiling]) -> list[str]:
     if any(each.measured for each in used):
         notes.append("rates measured here bound what this machine's libraries reached, not what the chip could")
     return notes
+
+
+def _unmeasured(used: list[Ceiling]) -> str | None:
+    """What to measure, unless all of it is: the rates, and a launch that only a measurement knows."""
+    known = all(each.measured for each in used) and any(each.name == "launch" for each in used)
+    return None if known else MEASURE
 
 
 def _sources(ceilings: Ceilings) -> tuple[str, ...]:

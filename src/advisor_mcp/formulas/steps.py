@@ -105,7 +105,11 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step's groups, the longest first. `seconds` has operations one after another, `floor_s` lets all of them overlap."""
+    """A step's groups, the longest first.
+
+    Three bounds, each above the one before: `floor_s` lets all operations overlap and every token use the same experts,
+    `overlapped_s` has experts chosen alike, `seconds` has the operations one after another as well.
+    """
 
     parts: tuple[Part, ...]
     floor_s: float
@@ -120,6 +124,11 @@ class Step:
     def bytes(self) -> float:
         """Bytes that cross the memory's interface."""
         return sum(part.bytes for part in self.parts)
+
+    @property
+    def overlapped_s(self) -> float:
+        """The least time when all operations overlap."""
+        return max(sum(part.compute_s for part in self.parts), sum(part.memory_s for part in self.parts))
 
     @property
     def seconds(self) -> float:

@@ -4,6 +4,11 @@ A GPU cuts the result into tiles, one at a time on each streaming multiprocessor
 a row or column is computed for nothing, and the last wave of tiles leaves SMs idle (stas00/ml-engineering@008c4f7
 training/performance/README.md, after arXiv:2401.14489). The tiles are among those of cublasLtMatmulTile_t. A library
 chooses one by itself, and may split k or use persistent kernels, which is not modelled.
+
+What has to be whole are the leading dimensions of row-major operands: k of the first, n of the second (k where it is stored
+transposed) and n of the result. m is none of them. AMD's libraries take their kernels from Tensile, whose generator makes
+faster ones for sizes in multiples of 8 elements of 16 bits and 4 of 32 (ROCm/hipBLASLt@01c50c1bdae1
+tensilelite/Tensile/Common.py, Assert*ElementMultiple), which is the same 16 bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from fractions import Fraction
 
 TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
 VECTOR_BITS = 128  # most tensor-core kernels load 128 bits at a time (NVIDIA/cutlass#75)
+TENSILE = "repo:rocm/hipblaslt@01c50c1bdae1:tensilelite/tensile/common.py"
 SOURCES = ("repo:stas00/ml-engineering@008c4f7407eb:training/performance/readme.md", "arxiv:2401.14489",
            "doc:nvmath-matmultile", "thread:nvidia/cutlass#75")  # fmt: skip
 BITS: Mapping[str, int] = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4}
@@ -59,3 +65,14 @@ def unaligned(dtype: str, dimensions: Mapping[str, int]) -> dict[str, int]:
     """The dimensions that are not a multiple of 16 bytes of that dtype, with the multiple of elements each should be."""
     elements = VECTOR_BITS // BITS[dtype]
     return {name: elements for name, size in dimensions.items() if size % elements}
+
+
+def harm_of_unaligned(vendor: str, dtype: str) -> str | None:
+    """What becomes of a product whose leading dimensions are not whole; None where no source says that it matters."""
+    if vendor == "AMD":
+        return "kernels that Tensile makes for whole multiples are passed over for slower ones"
+    if vendor != "NVIDIA" or dtype == "fp32":
+        return None
+    if dtype == "fp8":
+        return "torch refuses the product"
+    return "kernels with narrow loads are taken (*_align1, *_align2), below this roof"

@@ -49,6 +49,7 @@ def together(
     worst: Callable[[Iterable[float]], float] = max,
     severity: Severity | None = None,
     change: str | None = None,
+    threshold: str | None = None,
 ) -> Iterator[GpuObservation]:
     """One observation for all GPUs of which the same is said; `worst` picks the figure that is measured."""
     grouped = dict[str, list[Seen]]()
@@ -63,6 +64,7 @@ def together(
             where=gpus(indices),
             severity=severity,
             change=change,
+            threshold=threshold,
             rows=tuple(one.row for one in found if one.row),
             indices=indices,
         )

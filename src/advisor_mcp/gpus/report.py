@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from advisor_mcp.errors import UsageError
 from advisor_mcp.findings import Finding, FindingRow, finding_rows
 from advisor_mcp.gpus import decoding, filling, sources
-from advisor_mcp.gpus.devices import DeviceReading, DeviceSource, DriverReading, Pause
+from advisor_mcp.gpus.devices import DeviceReading, DeviceSource, DriverReading, Pause, Vendor
 from advisor_mcp.gpus.filling import Lookup
 from advisor_mcp.gpus.health import GPUS, Machine, gravest_first, is_busy
 from advisor_mcp.gpus.host import Host, describe_host
@@ -238,7 +238,14 @@ def _next_measurement(readings: Sequence[DeviceReading]) -> str | None:
         return "read again under load: clocks, power, PCIe generation and throttling mean little when idle"
     if any(reading.activity for reading in busy):
         return "a trace says which kernels keep the SMs busy, or idle: diagnose_trace"
-    return "utilisation only says that a kernel ran: measure SM activity (DCGM_FI_PROF_SM_ACTIVE)"
+    by = [_ACTIVITY_BY[vendor] for vendor in _ACTIVITY_BY if any(reading.vendor == vendor for reading in busy)]
+    return f"utilisation only says that a kernel ran: measure {' and '.join(by)}"
+
+
+_ACTIVITY_BY: Mapping[Vendor, str] = {
+    "nvidia": "SM activity (DCGM_FI_PROF_SM_ACTIVE)",
+    "amd": "how busy the compute units are (rocprofiler-compute)",
+}
 
 
 def _omitted(found: _Inspected, cut: _Cut, told: int, processes: int) -> list[str] | None:

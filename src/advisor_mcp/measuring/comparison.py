@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,11 +13,15 @@ import numpy as np
 from advisor_mcp.errors import UsageError
 from advisor_mcp.measuring import statistics
 from advisor_mcp.measuring.samples import Samples, SampleUnit
-from advisor_mcp.measuring.statistics import ALPHA, FEWEST, Array, Order, Ratio
+from advisor_mcp.measuring.statistics import ALPHA, FEWEST, Array, Order, Ratio, Trend
 
 Verdict: TypeAlias = Literal["faster", "slower", "no_difference_shown", "borderline", "too_few_samples"]
 
 MOST_RUNS = 20
+LEAST_DRIFT = math.log(1.02)  # a choice of ours: less over a whole run is told in its row and a warning alone
+MOST_APART = (
+    100.0  # a choice of ours: as far apart, numbers without a unit are more often in two units than of two speeds
+)
 TRUSTED_CORRELATION_TIMES = 50  # dfm/emcee@0f077fc src/emcee/autocorr.py integrated_time(tol=50)
 
 UNIT_WORDS: Mapping[SampleUnit, str] = {
@@ -74,9 +79,20 @@ class Run:
         return [self.kept[at] for at in statistics.outliers(self.values)]
 
     @cached_property
-    def drift(self) -> Ratio | None:
-        """The second half over the first, where they differ."""
-        return None if self.samples.repetitions else statistics.drift(self.values)
+    def trend(self) -> Trend | None:
+        """Where the run drifts, the line that it follows; repetitions have no order."""
+        return None if self.samples.repetitions else statistics.trend(self.values)
+
+    @property
+    def drift(self) -> Trend | None:
+        """The trend where it is so large that it is the first thing to say of the run."""
+        return self.trend if self.trend and abs(math.log(self.trend.ratio)) >= LEAST_DRIFT else None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest level of the run: the ends of its trend, or its median."""
+        levels = (self.drift.first, self.drift.last) if self.drift else (self.median, self.median)
+        return min(levels), max(levels)
 
 
 @dataclass(frozen=True)
@@ -105,13 +121,28 @@ class Comparison:
         return 1 / self.ratio.interval[1], 1 / self.ratio.interval[0]
 
     @property
+    def drifting(self) -> bool:
+        """Whether a run drifts so far that which of the two is ahead depends on where in the run one looks."""
+        (low, high), (other_low, other_high) = self.baseline.span, self.other.span
+        drifts = self.baseline.drift is not None or self.other.drift is not None
+        return drifts and low <= other_high and other_low <= high
+
+    @property
+    def units_may_differ(self) -> bool:
+        """Whether numbers of which no unit is known lie so far apart that one run may be in s and the other in ms."""
+        unknown = self.baseline.samples.unit in ("times", "scores")
+        return unknown and abs(math.log(self.ratio.ratio)) >= math.log(MOST_APART)
+
+    @property
     def verdict(self) -> Verdict:
-        """A difference is shown where test and interval both say so; where only one does, it is borderline."""
+        """A difference is shown where test and interval both say so; where only one does, or a run drifts past the other, it
+        is borderline.
+        """
         p = self.p if self.p_corrected is None else self.p_corrected
         if p is None or self.speed_interval is None:
             return "too_few_samples"
         tested, outside = p < ALPHA, not self.speed_interval[0] <= 1 <= self.speed_interval[1]
-        if tested and outside:
+        if tested and outside and not self.drifting:
             return "faster" if self.speed > 1 else "slower"
         return "borderline" if tested or outside else "no_difference_shown"
 

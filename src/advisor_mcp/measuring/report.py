@@ -11,7 +11,7 @@ from pydantic import Field
 from advisor_mcp.measuring.comparison import Comparison, Run, Verdict
 from advisor_mcp.measuring.numbers import FEW
 from advisor_mcp.measuring.samples import SampleUnit
-from advisor_mcp.measuring.statistics import FEWEST, FEWEST_FOR_ORDER, NORMAL_MAD, RESAMPLES, SEED
+from advisor_mcp.measuring.statistics import FEWEST, FEWEST_FOR_ORDER, NORMAL_MAD, RESAMPLES, SEED, Trend
 from advisor_mcp.results import Answer, Derivation, Detail, Interval, Row, number
 
 BRIEF_OUTLIERS, FULL_OUTLIERS = 3, 40
@@ -25,6 +25,7 @@ SOURCES = (
     "doc:modified-z-score",
 )
 HOLM = "doc:holm"
+TREND = "repo:mmhs013/pymannkendall@1.4.3:pymannkendall/pymannkendall.py"
 
 
 class MeasuredRun(Row):
@@ -41,7 +42,9 @@ class MeasuredRun(Row):
     outliers_at: list[str] | None = Field(default=None, description="The furthest, by step where the log states steps")
     neighbours_correlation: float | None = Field(default=None, description="Of values that follow each other")
     independent_values: int | None = Field(default=None, description="What the run is worth with that correlation")
-    drift_percent: float | None = Field(default=None, description="Speed of the second half over the first, minus 1")
+    drift_percent: float | None = Field(
+        default=None, description="Change of speed along the trend, first value to last"
+    )
 
 
 class ComparisonRow(Row):
@@ -72,15 +75,15 @@ def report(found: Sequence[Comparison], detail: Detail) -> RunComparison:
     runs = [found[0].baseline, *(each.other for each in found)]
     several = len(found) > 1
     return RunComparison(
-        summary=_summary(found),
+        summary=_summary(runs, found),
         unit=_unit(runs[0].samples.unit),
         baseline=runs[0].name,
         comparisons=[_row(each, several) for each in found],
         runs=[_run(run, FULL_OUTLIERS if detail == "full" else BRIEF_OUTLIERS) for run in runs],
         assumptions=list(_assumptions(runs, found)),
         warnings=list(_warnings(runs, found)),
-        sources=[*SOURCES, *([HOLM] if several else [])],
-        next_measurement=_next(found),
+        sources=[*SOURCES, *([HOLM] if several else []), *([TREND] if any(run.trend for run in runs) else [])],
+        next_measurement=_next(runs, found),
         derivation=_derivation() if detail == "full" else None,
     )
 
@@ -92,25 +95,47 @@ def _unit(unit: SampleUnit) -> str:
 # ---- sentences ----
 
 
-def _summary(found: Sequence[Comparison]) -> str:
+def _summary(runs: Sequence[Run], found: Sequence[Comparison]) -> str:
+    drifts = [_drift(run, run.drift) for run in runs if run.drift][:BRIEF_SENTENCES]
     said = [_sentence(each) for each in found[:BRIEF_SENTENCES]]
     rest = len(found) - len(said)
+    said = [*drifts, *said]
     said = [said[0], *(text[0].lower() + text[1:] if text.startswith(_OURS) else text for text in said[1:])]
     return "; ".join(said) + (f"; and {rest} more" if rest else "") + "."
 
 
-_OURS = ("No difference", "Borderline", "Too few")
+_OURS = ("No difference", "Borderline", "Too few", "How ")
+
+
+def _drift(run: Run, trend: Trend) -> str:
+    """ "A gets slower over the run: its times grow by 20.4 % (240 to 289 ms)"."""
+    unit, grows = run.samples.unit, trend.ratio > 1
+    way = ("higher" if grows else "lower") if unit == "scores" else _pace(grows == run.samples.higher_is_better)
+    what = {"ms": "times", "times": "times", "scores": "values"}.get(unit, "speeds")
+    change = f"{what} {'grow' if grows else 'fall'} by {_percent(abs(trend.ratio - 1))}"
+    levels = f"{number(_figure(trend.first))} to {number(_figure(trend.last))}"
+    return f"{run.name} gets {way} over the run: its {change} ({levels}{'' if unit in ('times', 'scores') else f' {unit}'})"
+
+
+def _pace(faster: bool) -> str:
+    return "faster" if faster else "slower"
 
 
 def _sentence(each: Comparison) -> str:
     name, base = each.other.name, each.baseline.name
+    if each.drifting:
+        return (
+            f"How {name} compares with {base} depends on where in the run one looks; "
+            f"the medians differ by {_percent(abs(each.speed - 1))}"
+        )
     if each.verdict == "too_few_samples":
         return (
             f"Too few samples to compare {name} with {base}: {_worth(each.other)} and {_worth(each.baseline)}, and "
             f"{FEWEST} independent ones of each are the fewest; the medians differ by {_percent(abs(each.speed - 1))}"
         )
     if each.verdict in ("faster", "slower"):
-        return f"{name} is {_change(each.speed, each)} than {base} ({_interval(each)})"
+        doubt = ", if both are in one unit" if each.units_may_differ else ""
+        return f"{name} is {_change(each.speed, each)} than {base} ({_interval(each)}){doubt}"
     if each.verdict == "borderline":
         return f"Borderline: {name} seems {_change(each.speed, each)} than {base} ({_interval(each)}), but {_disagreement(each)}"
     seen = (
@@ -191,7 +216,7 @@ def _more(each: Comparison) -> int | None:
 def _run(run: Run, most_outliers: int) -> MeasuredRun:
     count, order = len(run.values), run.order
     at = list(islice(_outliers(run), most_outliers))
-    drift = None if run.drift is None else (run.drift.ratio if run.samples.higher_is_better else 1 / run.drift.ratio)
+    drift = None if run.trend is None else (run.trend.ratio if run.samples.higher_is_better else 1 / run.trend.ratio)
     return MeasuredRun(
         name=run.name,
         form=run.samples.form,
@@ -256,13 +281,20 @@ def _assumptions(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[s
 
 
 def _warnings(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[str]:
+    for each in found:
+        if each.units_may_differ:
+            times = number(float(f"{max(each.ratio.ratio, 1 / each.ratio.ratio):.3g}"))
+            yield (
+                f"{each.other.name} and {each.baseline.name} are {times} times apart: are both in one unit (s, ms)? "
+                "Give numbers of one unit, and say which with unit"
+            )
     for run in runs:
         yield from (f"{run.name}: {note}" for note in run.samples.notes)
         if 3 * run.removed >= len(run.samples.values) >= FEWEST_FOR_ORDER:
             yield f"{run.name}: a third of it or more is warm-up, so its rest may not be steady either; run longer"
         if run.short_for_its_correlation:
             yield f"{run.name}: short against how strongly its values follow each other; the interval may be too narrow"
-        if run.drift is not None:
+        if run.trend is not None:
             yield f"{run.name}: the run drifts, so its median depends on its length"
     if not all(run.samples.repetitions for run in runs):
         yield "one start of each run: what differs from start to start (node, clocks, placement) is in no interval"
@@ -270,7 +302,12 @@ def _warnings(runs: Sequence[Run], found: Sequence[Comparison]) -> Iterable[str]
         yield "the runs were read from different kinds of files, which may measure different things"
 
 
-def _next(found: Sequence[Comparison]) -> str:
+def _next(runs: Sequence[Run], found: Sequence[Comparison]) -> str:
+    if drifting := [run.name for run in runs if run.drift]:
+        return (
+            f"find what changes over {' and '.join(drifting[:BRIEF_SENTENCES])}: clocks and heat (inspect_gpus), or a trace of "
+            "a late step with an early one as its baseline (diagnose_trace); then compare the same steps of each run"
+        )
     if any(each.verdict == "too_few_samples" for each in found):
         if any(run.samples.spread for each in found for run in (each.baseline, each.other)):
             return "run llama-bench with -o json, which keeps every repetition"
@@ -304,6 +341,11 @@ def _derivation() -> list[Derivation]:
             figure="runs.independent_values",
             formula="n / integrated autocorrelation time of the values' sides of the median (Sokal's window 5, or AR(1) if larger)",
             source="repo:dfm/emcee@0f077fc:src/emcee/autocorr.py",
+        ),
+        Derivation(
+            figure="runs.drift_percent",
+            formula="Theil-Sen line through log values, where Mann-Kendall's p < 0.01 with Yue and Wang's correction",
+            source=TREND,
         ),
         Derivation(
             figure="runs.removed",

@@ -23,6 +23,8 @@ LARGEST_TESTED = 20_000  # values of both runs; of more, the medians of neighbou
 FEWEST = 4  # values of a run below which nothing is tested: the range of three covers the median in 75 % of cases
 FEWEST_FOR_ORDER = 20  # values below which serial correlation and drift cannot be told from chance
 ALPHA = 0.05
+TREND_ALPHA = 0.01
+LARGEST_TREND = 500  # values of which every pair gives a slope
 POWER = 0.80
 # test and interval must both see a difference, and their errors are estimates: in simulated runs (benchmarks/comparison_cover.py)
 # the textbook formula is found in 64 to 81 %, with this factor in 75 to 89 %
@@ -56,7 +58,7 @@ class Order:
 # ---- the ratio of medians ----
 
 
-def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: float, level: float = 0.95) -> Ratio:
+def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: float) -> Ratio:
     """median(other) / median(base) with a percentile bootstrap interval.
 
     Each resample draws as many values as a run is worth, so that serial correlation widens the interval. The median of m
@@ -68,8 +70,7 @@ def ratio_of_medians(base: Array, other: Array, base_worth: float, other_worth: 
         return Ratio(ratio)
     random = np.random.default_rng(SEED)
     logs = np.log(_medians(other, other_worth, random)) - np.log(_medians(base, base_worth, random))
-    tail = 50 * (1 - level)
-    low, inner_low, inner_high, high = np.percentile(logs, [tail, 15.87, 84.13, 100 - tail])
+    low, inner_low, inner_high, high = np.percentile(logs, [2.5, 15.87, 84.13, 97.5])
     # half of the middle 68 %: the standard error where the distribution is normal, and not moved by its tails
     return Ratio(ratio, (float(np.exp(low)), float(np.exp(high))), float(inner_high - inner_low) / 2)
 
@@ -213,7 +214,7 @@ def order(values: Array) -> Order:
     present = neighbours > 2 / math.sqrt(len(values))
     at_most = neighbours + (math.sqrt((1 - neighbours**2) / len(values)) if present else 0)
     time = max(_windowed_time(np.sign(values - np.median(values))), _autoregressive_time(at_most), 1.0)
-    return Order(neighbours, len(values) / time)
+    return Order(neighbours, max(len(values) / time, 1.0))
 
 
 def _correlation_of_neighbours(values: Array) -> float:
@@ -252,14 +253,41 @@ def block_length(values: int, worth: float) -> int:
     return 1 if time < 1.05 else max(1, min(math.ceil(3 * time), values // FEWEST))
 
 
-def drift(values: Array) -> Ratio | None:
-    """The second half's median over the first's where they differ with 99 % confidence, else None."""
-    if len(values) < 2 * FEWEST_FOR_ORDER:
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A line through a run's values, from its value at the first of them to that at the last, in their unit."""
+
+    first: float
+    last: float
+
+    @property
+    def ratio(self) -> float:
+        """The last over the first."""
+        return self.last / self.first
+
+
+def trend(values: Array) -> Trend | None:
+    """The Theil-Sen line through the logarithms where the Mann-Kendall test sees a trend with p below 0.01, else None.
+
+    The variance of Kendall's S is multiplied by n over the effective sample size of what the line leaves over (Yue and Wang
+    2004), so that values which only follow each other are no trend. Of long runs the medians of neighbours are taken.
+    """
+    if len(values) < FEWEST_FOR_ORDER:
         return None
-    first, second = np.array_split(values, 2)
-    found = ratio_of_medians(first, second, order(first).worth, order(second).worth, level=0.99)
-    inside = found.interval is None or found.interval[0] <= 1 <= found.interval[1]
-    return None if inside else found
+    logs = np.log(_group_medians(values, -(-len(values) // LARGEST_TREND)))
+    count = len(logs)
+    earlier, later = np.triu_indices(count, 1)
+    rises = logs[later] - logs[earlier]
+    slope = float(np.median(rises / (later - earlier)))
+    places = np.arange(count) - (count - 1) / 2
+    worth = order(logs - slope * places).worth
+    score = abs(float(np.sign(rises).sum()))
+    # Kendall's variance without its correction for ties, which would make it smaller
+    deviation = math.sqrt(count * (count - 1) * (2 * count + 5) / 18 * count / worth)
+    if math.erfc(max(score - 1, 0) / deviation / math.sqrt(2)) >= TREND_ALPHA:
+        return None
+    first, last = np.exp(np.median(logs) + slope * places[[0, -1]])
+    return Trend(float(first), float(last))
 
 
 # ---- single values ----

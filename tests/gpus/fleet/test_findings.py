@@ -158,7 +158,7 @@ def test_xid_events_are_told_by_code_with_nvidias_action_the_gravest_first() -> 
         Event(gpu(1), 13, fresh=True, jobs=("job 1",)),
         Event(gpu(2), 79, fresh=True, jobs=("job 1",)),
         Event(gpu(3), 79, fresh=True),
-        Event(gpu(4), 48, fresh=False),
+        Event(gpu(4), 79, fresh=False),
         Event(gpu(5), 9999, fresh=True),
     )
     found = seen("xid-events", fleet(*eight(), events=events))
@@ -173,6 +173,12 @@ def test_xid_events_are_told_by_code_with_nvidias_action_the_gravest_first() -> 
             "Xid 13 (graphics engine exception) on n0 GPU 1 under job 1",
             "RESTART_APP: restart the application; the GPU can go on",
             "warning",
+        ),
+        (
+            "Xid 79 (GPU has fallen off the bus) stands on n0 GPU 4 since before the window",
+            "Ask a longer window, or the host's kernel log, when it came; RESTART_BM if nobody acted since: drain the node "
+            "and restart the machine",
+            "info",
         ),
     ]
 

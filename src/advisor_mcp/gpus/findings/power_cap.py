@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from advisor_mcp.gpus.decoding import SW_POWER_CAP
-from advisor_mcp.gpus.devices import DeviceReading
+from advisor_mcp.gpus.devices import DeviceReading, Vendor
 from advisor_mcp.gpus.health import GPUS, GpuObservation, Machine, Seen, has_event, is_busy, together
 
-_LOWERED = "Raise the limit to the board's default (nvidia-smi -pl, as root), unless it was lowered on purpose."
+_RAISED_BY: Mapping[Vendor, str] = {"nvidia": "nvidia-smi -pl", "amd": "amdsmi_set_power_cap"}
+_THRESHOLD: Mapping[Vendor, str | None] = {
+    "nvidia": None,
+    "amd": "A warning only where the cap in force is below the default cap, both of amdsmi_get_power_cap_info.",
+}
 
 
 @GPUS.kind("power-cap", "info")
@@ -16,8 +20,9 @@ def check(machine: Machine) -> Iterator[GpuObservation]:
 
     ## Formula
 
-    Clock event reason 0x4 is set, or the power counter (field 74) grew between the two samples, while utilisation is at
-    least 50 %; the figure is the limit in force.
+    Clock event reason 0x4 is set, or the power counter (field 74) grew between the two samples (AMD: the package power
+    violation is active, or was for a share of the time), while utilisation is at least 50 %; the figure is the limit in
+    force.
 
     ## Threshold
 
@@ -39,13 +44,20 @@ def check(machine: Machine) -> Iterator[GpuObservation]:
     ## References
 
     - https://docs.nvidia.com/deploy/nvml-api/
+    - https://rocm.docs.amd.com/projects/amdsmi/
     """
     capped = [r for r in machine.readings if is_busy(r) and _is_capped(r)]
-    lowered = [r for r in capped if _is_lowered(r)]
+    for vendor, threshold in _THRESHOLD.items():
+        yield from _of_one_vendor([r for r in capped if r.vendor == vendor], _RAISED_BY[vendor], threshold)
+
+
+def _of_one_vendor(capped: Sequence[DeviceReading], raised_by: str, threshold: str | None) -> Iterator[GpuObservation]:
     text = "clocks held down by a power limit of {figure} W, which is below the board's default"
-    yield from together((_seen(r, text) for r in lowered), "W", worst=min, severity="warning", change=_LOWERED)
+    change = f"Raise the limit to the board's default ({raised_by}, as root), unless it was lowered on purpose."
+    lowered = (_seen(r, text) for r in capped if _is_lowered(r))
+    yield from together(lowered, "W", worst=min, severity="warning", change=change, threshold=threshold)
     text = "clocks held down by the power limit of {figure} W, as expected at full load"
-    yield from together((_seen(r, text) for r in capped if not _is_lowered(r)), "W")
+    yield from together((_seen(r, text) for r in capped if not _is_lowered(r)), "W", threshold=threshold)
 
 
 def _seen(reading: DeviceReading, text: str) -> Seen:

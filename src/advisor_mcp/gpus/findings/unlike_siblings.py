@@ -58,7 +58,7 @@ def _slower(readings: Sequence[DeviceReading]) -> Iterator[Seen]:
         below = middle - clock
         far = spread == 0 or 0.6745 * below / spread > SCORE
         if far and below >= middle * SLOWER_BY_PERCENT / 100:
-            text = f"the SM clock is {{figure}} % below the median of its {len(readings)} busy siblings"
+            text = f"the SM clock is {{figure}} % below the median of the {len(readings)} busy GPUs of its kind"
             yield Seen(reading.index, text, round(below / middle * 100, 1), _row(reading, middle))
 
 
