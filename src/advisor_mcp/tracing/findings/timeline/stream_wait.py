@@ -53,7 +53,7 @@ def stream_wait(case: Case) -> Iterator[Observation]:
     longest = float(np.max(gaps.duration[rows])) / MS
     yield Observation(
         message=f"The device idles {lost / MS:,.1f} ms ({case.percent(lost):.1f} % of the span) before work that was already "
-        f"launched, up to {longest:,.1f} ms at once.",
+        f"launched, up to {longest:,.1f} ms at once, most of it before {short(waiting.most_common(1)[0][0], 60)}.",
         measured=case.percent(lost),
         unit="percent of the span",
         saves_at_most_ms=lost / MS,
