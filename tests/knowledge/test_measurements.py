@@ -38,7 +38,7 @@ def kept(*rows: Measurement) -> None:
 def test_what_was_added_is_read_back_whole() -> None:
     kept(ROW)
     assert measurements.latest("ceiling", "h100-sxm") == {"matmul.bf16": replace(ROW, id=1)}
-    assert (ROW.date, measurements.subjects("ceiling")) == ("2026-11-21", ["h100-sxm"])
+    assert ROW.date == "2026-11-21"
 
 
 def test_the_newest_row_of_each_key_counts_and_older_ones_stay() -> None:

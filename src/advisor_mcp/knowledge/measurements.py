@@ -172,13 +172,6 @@ def latest(kind: str, subject: str) -> dict[str, Measurement]:
     return {row.key: row for row in map(_measurement, _rows(newest, kind, subject))}
 
 
-def subjects(kind: str) -> list[str]:
-    """What rows of that kind were recorded for; empty inside `ignored()`."""
-    if _ignored.get():
-        return []
-    return [row[0] for row in _rows("select distinct subject from measurements where kind = ? order by 1", kind)]
-
-
 _readers: dict[Path, tuple[int, sqlite3.Connection]] = {}
 _guard = threading.Lock()
 
