@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor_mcp.tracing import intervals
 from advisor_mcp.tracing.intervals import Set
+
+UNTIMED = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 PAIRS = st.lists(st.tuples(st.integers(-30, 30), st.integers(-3, 12)), max_size=12)
 
@@ -36,12 +38,14 @@ def is_a_set(of: Set) -> bool:
     return bool((of[1] > of[0]).all() and (of[0][1:] > of[1][:-1]).all())
 
 
+@UNTIMED
 @given(PAIRS)
 def test_a_union_holds_every_point_of_its_intervals_once(pairs: list[tuple[int, int]]) -> None:
     made = as_set(pairs)
     assert (points(made), is_a_set(made), intervals.length(made)) == (points_of(pairs), True, len(points_of(pairs)))
 
 
+@UNTIMED
 @given(PAIRS, PAIRS)
 def test_sets_are_joined_cut_and_subtracted_as_sets_of_points_are(
     one: list[tuple[int, int]], other: list[tuple[int, int]]
@@ -54,6 +58,7 @@ def test_sets_are_joined_cut_and_subtracted_as_sets_of_points_are(
     assert intervals.length(intervals.difference(*made)) == len(left - right)
 
 
+@UNTIMED
 @given(PAIRS, st.integers(-40, 40), st.integers(0, 40))
 def test_a_window_is_divided_into_what_is_in_a_set_and_what_is_not(
     pairs: list[tuple[int, int]], start: int, size: int
@@ -63,6 +68,7 @@ def test_a_window_is_divided_into_what_is_in_a_set_and_what_is_not(
     assert points(intervals.complement(as_set(pairs), start, start + size)) == window - points_of(pairs)
 
 
+@UNTIMED
 @given(PAIRS, PAIRS)
 def test_cover_is_counted_for_each_interval_by_itself(pairs: list[tuple[int, int]], by: list[tuple[int, int]]) -> None:
     pairs = [(start, max(size, 0)) for start, size in pairs]

@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor_mcp.tracing import jsonstream
 from advisor_mcp.tracing.jsonstream import Ending, EventStream, unzipped
+
+UNTIMED = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 AWKWARD = st.sampled_from(
     ["},{", '},{"ph":', "]}", '"traceEvents":[', "\\", "\\\\", "\n", "é", "😀", " , ", "inf", ":[inf]", ""]
@@ -49,6 +51,7 @@ def read(raw: bytes, window: int = jsonstream.WINDOW) -> tuple[list[Any], Ending
     return [event for batch in reading.batches() for event in batch], reading.ending
 
 
+@UNTIMED
 @given(EVENTS, WINDOWS, LAYOUTS, st.booleans())
 def test_the_size_of_the_windows_changes_nothing(
     events: list[dict[str, Any]], window: int, layout: dict[str, Any], zipped: bool
@@ -63,12 +66,14 @@ def test_the_size_of_the_windows_changes_nothing(
     assert ending == Ending(bytes=len(text.encode()), events=len(events), head=head)
 
 
+@UNTIMED
 @given(EVENTS, WINDOWS, st.sampled_from(["[", " [", "\ufeff[", "\ufeff\n["]))
 def test_a_bare_list_of_events_is_read_as_well(events: list[dict[str, Any]], window: int, start: str) -> None:
     found, ending = read((start + json.dumps(events)[1:]).encode(), window)
     assert (found, ending.truncated, ending.head) == (events, None, {})
 
 
+@UNTIMED
 @given(EVENTS, WINDOWS, st.data())
 def test_a_file_that_breaks_off_gives_the_events_before_the_break(
     events: list[dict[str, Any]], window: int, data: st.DataObject

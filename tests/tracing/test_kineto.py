@@ -9,13 +9,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor_mcp.errors import CannotAnswer
 from advisor_mcp.tracing.events import blocks, nanosecond, nanoseconds, whole
 from advisor_mcp.tracing.kineto import read_kineto
 from advisor_mcp.tracing.timeline import UNKNOWN, Device, Host, Timeline, Work
+
+UNTIMED = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 EPOCH = 1_712_195_495_519_689
 """Microseconds since 1970 of some day in 2024; a double resolves a quarter of one there."""
@@ -110,6 +112,7 @@ def test_a_bare_list_of_events_is_a_trace() -> None:
     assert len(read(DIALECTS["categories of today"]).device_events) == 1
 
 
+@UNTIMED
 @given(st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=30), st.integers(64, 500))
 def test_times_of_three_decimals_after_1970_are_exact(times: list[tuple[int, int]], window: int) -> None:
     events = ",".join(
@@ -121,11 +124,13 @@ def test_times_of_three_decimals_after_1970_are_exact(times: list[tuple[int, int
     assert list(zip(device.start.tolist(), device.end.tolist(), strict=True)) == expected
 
 
+@UNTIMED
 @given(st.integers(0, 2**41 * 1000))
 def test_floating_times_below_the_epoch_are_exact(ns: int) -> None:
     assert nanoseconds([ns / 1000, 0.0])[0].tolist() == [ns, 0]
 
 
+@UNTIMED
 @given(st.integers(-(2**60), 2**60))
 def test_every_spelling_of_a_time_means_the_same(ns: int) -> None:
     exact = Decimal(ns) / 1000
